@@ -1,0 +1,3 @@
+//! virtfn.
+
+fn main() {}
