@@ -1,1 +1,55 @@
-//! model.
+//! The vocabulary of virtfn: what a host has, what it should have, and the steps between.
+//!
+//! Everything here is a plain value. This crate does no I/O, knows no file format and has no
+//! async; the one trait, [`Host`], is the seam between logic and Linux.
+//!
+//! The words, used with one meaning everywhere:
+//!
+//! | Word | Meaning |
+//! |---|---|
+//! | PF | physical function: a PCI function that can have VFs |
+//! | VF | virtual function of a PF, numbered from 0 by the PF ([`VfIndex`]) |
+//! | inventory | what a host was seen to have, at one moment ([`Inventory`]) |
+//! | policy | what an administrator wrote ([`NodePolicy`]) |
+//! | desired | what the policies mean for one host ([`Desired`]) |
+//! | step | one change that [`Host::perform`] can make ([`Step`]) |
+//! | plan | ordered steps with the undo and the price of each ([`Plan`]) |
+//! | holder | who was given a VF ([`Holder`]) |
+//!
+//! "Not reported" is `None` and never "off"; "leave alone" is `None` and never zero. That is why
+//! [`VfState`] (seen) and [`VfSettings`] (wanted) are two types.
+
+mod attach;
+mod desired;
+mod explain;
+mod host;
+mod ids;
+mod inventory;
+mod net;
+mod parse;
+mod pci;
+mod plan;
+mod step;
+mod vf;
+
+pub use attach::{AttachInterface, AttachRequest};
+pub use desired::{
+    Desired, NetFilter, NicSelector, NodePolicy, Origin, PfDesired, PfNameSelector, VfDriver,
+    VfGroup,
+};
+pub use explain::{Code, Explain};
+pub use host::{DiscoverError, Host, Scope, StepError};
+pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};
+pub use inventory::{
+    Function, Gap, Holder, HolderKind, Inventory, Netdev, Netns, PfFacts, RdmaDevice,
+    RdmaNetnsMode, Role, VdpaDevice, VfFacts, VfioNode,
+};
+pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, VdpaKind};
+pub use parse::ParseError;
+pub use pci::{PciAddress, PciClass, PciId};
+pub use plan::{PfPlan, Plan, PlannedStep, Price, RebootReason};
+pub use step::{BindTarget, NetnsTarget, Step};
+pub use vf::{
+    LinkPolicy, Mbps, Pcp, VfAttr, VfIndex, VfRange, VfSettings, VfState, VlanId, VlanProto,
+    VlanTag,
+};

@@ -1,0 +1,31 @@
+//! What somebody who is given a VF asks for.
+
+use crate::{Holder, IfName, InterfaceAddress, MacAddr, Mtu, NetnsTarget, PciAddress, VfSettings};
+
+/// A VF for somebody: the same request from `virtfn attach`, CNI, Docker and DRA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachRequest {
+    /// The VF.
+    pub vf: PciAddress,
+    /// Who gets it.
+    pub holder: Holder,
+    /// What the PF is to set for it.
+    pub settings: VfSettings,
+    /// How it becomes an interface of a namespace; `None` when it stays a device (VFIO).
+    pub interface: Option<AttachInterface>,
+}
+
+/// How an attached VF looks in its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachInterface {
+    /// The namespace.
+    pub netns: NetnsTarget,
+    /// Its name there; `None` keeps the one that it has.
+    pub name: Option<IfName>,
+    /// Its hardware address; the PF's admin MAC is set to the same.
+    pub mac: Option<MacAddr>,
+    /// Its MTU.
+    pub mtu: Option<Mtu>,
+    /// Its addresses.
+    pub addresses: Vec<InterfaceAddress>,
+}
