@@ -1,0 +1,143 @@
+//! Building what the demo and the lab tests run.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// Cargo profile of everything that runs in the lab.
+const PROFILE: &str = "lab";
+
+/// Programs that were built and are up to date.
+pub(crate) struct Built {
+    /// `virtfn`.
+    pub(crate) virtfn: PathBuf,
+    /// `virtfn-lab`.
+    pub(crate) lab: PathBuf,
+}
+
+impl fmt::Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.virtfn.display(), self.lab.display())
+    }
+}
+
+impl Built {
+    /// Runs `virtfn-lab demo` with the `virtfn` that was built.
+    pub(crate) fn demo(&self, arguments: &[String]) -> Result<()> {
+        let mut demo = Command::new(&self.lab);
+        demo.arg("demo")
+            .arg("--virtfn")
+            .arg(&self.virtfn)
+            .args(arguments);
+        run(&mut demo)
+    }
+}
+
+/// Builds `virtfn` and `virtfn-lab`.
+pub(crate) fn binaries() -> Result<Built> {
+    let built = cargo_build(&["build", "--package", "cli", "--package", "lab", "--bins"])?;
+    Ok(Built {
+        virtfn: executable(&built, "virtfn")?,
+        lab: executable(&built, "virtfn-lab")?,
+    })
+}
+
+/// The programs of the tests that run inside a machine.
+pub(crate) struct GuestTests {
+    /// The libtest binary.
+    pub(crate) tests: PathBuf,
+    /// A `virtfn` that kills itself where a test tells it to.
+    pub(crate) virtfn: PathBuf,
+}
+
+/// Builds the tests that run inside a machine, and the `virtfn` that they use.
+pub(crate) fn guest_tests() -> Result<GuestTests> {
+    let tests = cargo_build(&["test", "--no-run", "--package", "lab", "--test", "guest"])?;
+    let virtfn = cargo_build(&[
+        "build",
+        "--package",
+        "cli",
+        "--features",
+        "kill-points",
+        "--target-dir",
+        &root().join("target/kill-points").to_string_lossy(),
+    ])?;
+    Ok(GuestTests {
+        tests: executable(&tests, "guest")?,
+        virtfn: executable(&virtfn, "virtfn")?,
+    })
+}
+
+/// Returns the root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// Returns cargo, run at the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command to its end, with our own standard streams.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("start {program}"))?;
+    let name = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let first = command
+        .get_args()
+        .next()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    ensure!(status.success(), "{name} {first} ended with {status}");
+    Ok(())
+}
+
+/// Runs a cargo build and returns its messages, one JSON value each.
+fn cargo_build(arguments: &[&str]) -> Result<Vec<Value>> {
+    let output = cargo()
+        .args(arguments)
+        .args([
+            "--profile",
+            PROFILE,
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("start cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo {} failed",
+        arguments.join(" ")
+    );
+    output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).context("read cargo's messages"))
+        .collect()
+}
+
+/// Returns the path of the executable that cargo says it built for target `name`.
+fn executable(messages: &[Value], name: &str) -> Result<PathBuf> {
+    let path = messages
+        .iter()
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str());
+    match path {
+        Some(path) => Ok(path.into()),
+        None => bail!("cargo built no executable {name}"),
+    }
+}
