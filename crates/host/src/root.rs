@@ -1,0 +1,373 @@
+//! Files of a host, reached beneath one directory descriptor.
+//!
+//! The real `/`, a container's `/host` and an unpacked recording are one code path: every path is
+//! opened with `openat2` and `RESOLVE_IN_ROOT` (Linux 5.6), so symbolic links, absolute ones and
+//! `..` included, resolve as if the directory were `/` and nothing outside it can be reached.
+//!
+//! Paths are written as on the host, with or without the leading slash:
+//! `root.read_text("/sys/bus/pci/devices/0000:3b:00.0/numa_node")`.
+//!
+//! This is for small files: sysfs, procfs and the few files of state that virtfn keeps. Reads are
+//! bounded, because a container's `/host` and a recording are somebody else's.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::Errno;
+
+/// Most bytes read of one file; an attribute of sysfs has at most a page, 4096.
+pub(crate) const FILE_LIMIT: usize = 64 * 1024;
+
+/// Most entries listed of one directory: 65,536 functions fit into one PCI domain.
+const LIST_LIMIT: usize = 128 * 1024;
+
+/// A host's root directory.
+#[derive(Debug)]
+pub struct HostRoot {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file beneath a [`HostRoot`] could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt} {}", path.display())]
+pub struct AccessError {
+    /// What was tried, such as `read`.
+    pub attempt: &'static str,
+    /// The path, as the host knows it.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl AccessError {
+    pub(crate) fn new(attempt: &'static str, path: &str, source: impl Into<io::Error>) -> Self {
+        Self {
+            attempt,
+            path: Path::new("/").join(path),
+            source: source.into(),
+        }
+    }
+
+    /// Is the file, or the device behind it, not there (any more)?
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.source
+            .raw_os_error()
+            .is_some_and(|errno| is_gone(Errno::from_raw_os_error(errno)))
+    }
+}
+
+/// Is this what the kernel answers for a file of a device that is not there, or just left?
+///
+/// An attribute whose device is unbound while it is read answers `ENODEV` or `EIO`.
+pub(crate) fn is_gone(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::NXIO | Errno::IO
+    )
+}
+
+impl HostRoot {
+    /// Opens this machine's `/`.
+    pub fn this_machine() -> Result<Self, AccessError> {
+        Self::open(Path::new("/"))
+    }
+
+    /// Opens the directory that is to be taken for `/`.
+    pub fn open(path: &Path) -> Result<Self, AccessError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| AccessError {
+            attempt: "open host root",
+            path: path.to_owned(),
+            source: errno.into(),
+        })?;
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Returns the directory that stands for `/`, as it was named to [`HostRoot::open`].
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads a file of at most 64 KiB.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>, AccessError> {
+        self.read_bounded(path, FILE_LIMIT)
+    }
+
+    /// Reads a file of at most `limit` bytes; a larger one is an error, not a cut text.
+    pub fn read_bounded(&self, path: &str, limit: usize) -> Result<Vec<u8>, AccessError> {
+        let error = |errno: Errno| AccessError::new("read", path, errno);
+        let file = self.open_file(path, OFlags::RDONLY).map_err(error)?;
+        let mut bytes = Vec::new();
+        read_all(file.as_fd(), limit, &mut bytes).map_err(error)?;
+        Ok(bytes)
+    }
+
+    /// Reads a file of text without its trailing white space.
+    pub fn read_text(&self, path: &str) -> Result<String, AccessError> {
+        let mut text = String::from_utf8(self.read(path)?).map_err(|_| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "the text is not UTF-8");
+            AccessError::new("read", path, source)
+        })?;
+        text.truncate(text.trim_end().len());
+        Ok(text)
+    }
+
+    /// Writes `bytes` to a file that exists, in one `write` as attributes of sysfs need it.
+    pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>) -> Result<(), AccessError> {
+        let bytes = bytes.as_ref();
+        let error = |errno: Errno| AccessError::new("write", path, errno);
+        let file = self
+            .open_file(path, OFlags::WRONLY | OFlags::TRUNC)
+            .map_err(error)?;
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes));
+        if written.map_err(error)? == bytes.len() {
+            Ok(())
+        } else {
+            let source = io::Error::new(io::ErrorKind::WriteZero, "only a part was taken");
+            Err(AccessError::new("write", path, source))
+        }
+    }
+
+    /// Returns the last component of a symbolic link's target: `igb` for `driver`.
+    pub fn link_name(&self, path: &str) -> Result<String, AccessError> {
+        let target = self.link_target(path)?;
+        let name = target.rsplit('/').next().unwrap_or_default();
+        Ok(name.to_owned())
+    }
+
+    /// Returns the target of a symbolic link as it is written.
+    pub fn link_target(&self, path: &str) -> Result<String, AccessError> {
+        let error = |errno: Errno| AccessError::new("read link", path, errno);
+        let link = self
+            .open_file(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .map_err(error)?;
+        let target = rustix::fs::readlinkat(link, "", Vec::new()).map_err(error)?;
+        target.into_string().map_err(|_| error(Errno::ILSEQ))
+    }
+
+    /// Lists the names in a directory, sorted; names that are not UTF-8 are left out.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, AccessError> {
+        let error = |errno: Errno| AccessError::new("list", path, errno);
+        let dir = self
+            .open_file(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(error)?;
+        list_names(dir.as_fd()).map_err(error)
+    }
+
+    /// Is there a file, directory or device behind `path`?
+    #[must_use]
+    pub fn exists(&self, path: &str) -> bool {
+        self.open_file(path, OFlags::PATH).is_ok()
+    }
+
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "discovery, the next change, reads with it")
+    )]
+    /// Opens a directory for many reads of it.
+    pub(crate) fn dir(&self, path: &str) -> Result<Dir, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        Ok(Dir(self.open_file(path, flags)?))
+    }
+
+    /// Opens a file, as for `netns::run` the namespaces of `/run/netns`.
+    pub(crate) fn open_file(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let relative = match path.trim_start_matches('/') {
+            "" => ".",
+            relative => relative,
+        };
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::openat2(
+                &self.dir,
+                relative,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT,
+            )
+        })
+    }
+}
+
+/// A directory whose files are read by name, with one path component looked up per file.
+///
+/// Links are read, never followed, so a name cannot lead out of the directory.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "discovery, the next change, reads with it")
+)]
+pub(crate) struct Dir(OwnedFd);
+
+#[expect(dead_code, reason = "discovery, the next change, reads with it")]
+impl Dir {
+    /// Reads the file `name` into `buffer`, which keeps its allocation from file to file.
+    pub(crate) fn read<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file =
+            rustix::io::retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, Mode::empty()))?;
+        buffer.clear();
+        read_all(file.as_fd(), FILE_LIMIT, buffer)?;
+        Ok(buffer)
+    }
+
+    /// Returns the last component of the target of the link `name`.
+    pub(crate) fn link_name<'b>(
+        &self,
+        name: &str,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], Errno> {
+        let target = self.link_target(name, buffer)?;
+        Ok(target.rsplit(|byte| *byte == b'/').next().unwrap_or(target))
+    }
+
+    /// Returns the target of the link `name`.
+    pub(crate) fn link_target<'b>(
+        &self,
+        name: &str,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], Errno> {
+        let target = rustix::fs::readlinkat(&self.0, name, std::mem::take(buffer))?;
+        *buffer = target.into_bytes();
+        Ok(buffer)
+    }
+
+    /// Lists the names in the sub-directory `name`, sorted.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        list_names(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.as_fd())
+    }
+}
+
+/// Appends what `file` holds, at most `limit` bytes; more is `EFBIG`.
+///
+/// A short read ends it: sysfs hands out an attribute in one read when the buffer has a page, so
+/// a second read, which would return 0, is a system call for nothing.
+fn read_all(file: BorrowedFd<'_>, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    loop {
+        buffer.reserve(PAGE);
+        let room = buffer.capacity() - buffer.len();
+        let read = rustix::io::retry_on_intr(|| {
+            rustix::io::read(file, rustix::buffer::spare_capacity(buffer))
+        })?;
+        if buffer.len() > limit {
+            return Err(Errno::FBIG);
+        }
+        if read < room {
+            return Ok(());
+        }
+    }
+}
+
+fn list_names(dir: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        if name != "." && name != ".." {
+            if names.len() == LIST_LIMIT {
+                return Err(Errno::FBIG);
+            }
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, HostRoot) {
+        let temp = tempfile::tempdir().unwrap();
+        let device = temp.path().join("sys/devices/pci0000:00/0000:01:00.0");
+        std::fs::create_dir_all(&device).unwrap();
+        std::fs::create_dir_all(temp.path().join("sys/bus/pci/devices")).unwrap();
+        std::fs::write(device.join("numa_node"), "-1\n").unwrap();
+        symlink("../../../bus/pci/drivers/igb", device.join("driver")).unwrap();
+        symlink(
+            "../../../devices/pci0000:00/0000:01:00.0",
+            temp.path().join("sys/bus/pci/devices/0000:01:00.0"),
+        )
+        .unwrap();
+        let root = HostRoot::open(temp.path()).unwrap();
+        (temp, root)
+    }
+
+    #[test]
+    fn links_of_sysfs_resolve_within_the_root() {
+        let (_temp, root) = tree();
+        let device = "/sys/bus/pci/devices/0000:01:00.0";
+        assert_eq!(
+            root.read_text(&format!("{device}/numa_node")).unwrap(),
+            "-1"
+        );
+        assert_eq!(root.link_name(&format!("{device}/driver")).unwrap(), "igb");
+        assert_eq!(root.list("sys/bus/pci/devices").unwrap(), ["0000:01:00.0"]);
+        assert_eq!(root.list(device).unwrap(), ["driver", "numa_node"]);
+        assert!(root.exists(device) && !root.exists("/sys/bus/usb"));
+    }
+
+    #[test]
+    fn nothing_outside_the_root_is_reached() {
+        let (temp, root) = tree();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        symlink(outside.path(), temp.path().join("absolute")).unwrap();
+        symlink("../../../../../../../../etc", temp.path().join("dots")).unwrap();
+        assert!(root.read("/absolute/secret").unwrap_err().is_gone());
+        assert!(root.read("/dots/hostname").unwrap_err().is_gone());
+        assert!(
+            root.read("/../../../../../../etc/hostname")
+                .unwrap_err()
+                .is_gone()
+        );
+    }
+
+    #[test]
+    fn a_directory_does_not_follow_a_link_as_a_file() {
+        let (temp, root) = tree();
+        symlink("/etc/hostname", temp.path().join("sys/link")).unwrap();
+        let dir = root.dir("/sys").unwrap();
+        assert_eq!(dir.read("link", &mut Vec::new()), Err(Errno::LOOP));
+        assert_eq!(dir.link_name("link", &mut Vec::new()), Ok(&b"hostname"[..]));
+    }
+
+    #[test]
+    fn a_write_replaces_and_never_creates() {
+        let (_temp, root) = tree();
+        let path = "/sys/devices/pci0000:00/0000:01:00.0/numa_node";
+        root.write(path, "0").unwrap();
+        assert_eq!(root.read(path).unwrap(), b"0");
+        let error = root.write("/sys/absent", "0").unwrap_err();
+        assert_eq!(error.to_string(), "write /sys/absent");
+        assert!(error.is_gone() && !root.exists("/sys/absent"));
+    }
+
+    #[test]
+    fn large_files_are_refused_not_cut() {
+        let (temp, root) = tree();
+        std::fs::write(temp.path().join("exact"), vec![b'x'; FILE_LIMIT]).unwrap();
+        std::fs::write(temp.path().join("large"), vec![b'x'; FILE_LIMIT + 1]).unwrap();
+        assert_eq!(root.read("/exact").unwrap().len(), FILE_LIMIT);
+        let error = root.read("/large").unwrap_err();
+        assert_eq!(
+            error.source.raw_os_error(),
+            Some(Errno::FBIG.raw_os_error())
+        );
+    }
+}
