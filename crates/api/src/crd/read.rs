@@ -1,0 +1,372 @@
+//! Files of policies.
+
+use std::fmt;
+
+use model::{Code, Explain, NodePolicy, Origin};
+
+use super::node_policy::{SCHEMA, SriovNetworkNodePolicy};
+use super::schema::{self, shorten};
+use super::{API_VERSION, review_node_policy};
+use crate::field::{FieldPath, FieldProblem};
+use crate::yaml::{self, Node, Value};
+
+#[cfg(test)]
+mod tests;
+
+const KIND: &str = "SriovNetworkNodePolicy";
+
+/// Settings of `SriovNetwork` that people look for in a policy.
+const OF_NETWORK: [&str; 10] = [
+    "spoofChk",
+    "trust",
+    "linkState",
+    "vlan",
+    "vlanQoS",
+    "vlanProto",
+    "minTxRate",
+    "maxTxRate",
+    "ipam",
+    "metaPlugins",
+];
+
+/// Most problems and warnings that are kept of one file: nobody reads more.
+const MAX_REPORTED: usize = 100;
+
+/// The policies of one file, and what looks wrong with them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyDocuments {
+    /// The policies, in the order of the file.
+    pub policies: Vec<NodePolicy>,
+    /// What was ignored, as upstream's API server would warn.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something in a file that has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it is.
+    pub origin: Origin,
+    /// Which object it is in, such as `policy rack-a`.
+    pub object: String,
+    /// What is ignored and what was probably meant.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.origin, self.object, self.text)
+    }
+}
+
+/// A file of policies that cannot be used, with everything that is wrong with it.
+///
+/// Its text has one line for each problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFileError {
+    /// What is wrong, in the order of the file; never empty.
+    pub problems: Vec<PolicyProblem>,
+}
+
+/// One thing wrong with a file of policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblem {
+    /// The line.
+    pub origin: Origin,
+    /// Which object it is in, such as `policy rack-a`; empty when none could be read.
+    pub object: String,
+    /// The field and what is wrong with it.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+    /// Stable code.
+    pub code: Code,
+}
+
+impl std::error::Error for PolicyFileError {}
+
+impl fmt::Display for PolicyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.problems.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Explain for PolicyFileError {
+    fn code(&self) -> Code {
+        self.problems
+            .first()
+            .map_or(INVALID, |problem| problem.code)
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self.problems.as_slice() {
+            [] => None,
+            [only] => Some(only.remedy.clone()),
+            many => {
+                let lines = many
+                    .iter()
+                    .map(|problem| format!("{}: {}", problem.origin, problem.remedy));
+                Some(lines.collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PolicyProblem {}
+
+impl fmt::Display for PolicyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.object.is_empty() {
+            write!(f, "{}: ", self.object)?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+impl Explain for PolicyProblem {
+    fn code(&self) -> Code {
+        self.code
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some(self.remedy.clone())
+    }
+}
+
+const NOT_YAML: Code = Code::new("policy-not-yaml");
+const NO_POLICY: Code = Code::new("policy-file-empty");
+const OTHER_KIND: Code = Code::new("policy-kind");
+const INVALID: Code = Code::new("policy-invalid");
+
+/// Reads the policies of a file: YAML or JSON, several documents, lists too.
+///
+/// `file` is the name that errors show. Nothing is returned of a file with an error in it: a
+/// half-read set of policies would take the VFs of the other half away.
+pub fn read_policies(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFileError> {
+    let mut reader = Reader {
+        file,
+        read: PolicyDocuments::default(),
+        problems: Vec::new(),
+    };
+    match yaml::documents(text) {
+        Err(error) => reader.problem(error.line, "", error.problem, error.remedy, NOT_YAML),
+        Ok(documents) if documents.is_empty() => reader.problem(
+            0,
+            "",
+            "holds no object".to_owned(),
+            format!("write a {KIND} of {API_VERSION} into it"),
+            NO_POLICY,
+        ),
+        Ok(documents) => {
+            for document in &documents {
+                reader.document(document);
+            }
+        }
+    }
+    if reader.problems.is_empty() {
+        Ok(reader.read)
+    } else {
+        Err(PolicyFileError {
+            problems: reader.problems,
+        })
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    read: PolicyDocuments,
+    problems: Vec<PolicyProblem>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, node: &Node) {
+        let version = node.text("apiVersion").unwrap_or_default();
+        match (version, node.text("kind").unwrap_or_default()) {
+            (API_VERSION, KIND) => self.policy(node),
+            ("v1", "List") | (API_VERSION, "SriovNetworkNodePolicyList") => self.list(node),
+            (version, kind) => self.other(node, version, kind),
+        }
+    }
+
+    fn list(&mut self, node: &Node) {
+        match node.get("items").map(|items| &items.value) {
+            None => {}
+            Some(Value::List(items)) => {
+                for item in items {
+                    // A list in a list is not a thing that kubectl takes either.
+                    match item.text("kind") {
+                        Some(KIND) if item.text("apiVersion") == Some(API_VERSION) => {
+                            self.policy(item);
+                        }
+                        kind => {
+                            let version = item.text("apiVersion").unwrap_or_default();
+                            self.other(item, version, kind.unwrap_or_default());
+                        }
+                    }
+                }
+            }
+            Some(other) => self.problem(
+                node.line_of(&FieldPath::from(["items"])),
+                "List",
+                format!("items: is {}, not a list", other.kind()),
+                "write each object behind `- `".to_owned(),
+                INVALID,
+            ),
+        }
+    }
+
+    fn other(&mut self, node: &Node, version: &str, kind: &str) {
+        let (field, problem) = if !matches!(node.value, Value::Map(_)) {
+            ("", format!("is {}, not an object", node.value.kind()))
+        } else if kind.is_empty() {
+            (
+                "kind",
+                format!("the object has no kind, and is not a {KIND}"),
+            )
+        } else if kind != KIND {
+            ("kind", format!("kind {} is not a {KIND}", shorten(kind)))
+        } else if version.is_empty() {
+            ("apiVersion", "the object has no apiVersion".to_owned())
+        } else {
+            let version = shorten(version);
+            (
+                "apiVersion",
+                format!("apiVersion {version} of {KIND} is not known"),
+            )
+        };
+        let remedy = if field == "apiVersion" {
+            format!("write apiVersion: {API_VERSION}")
+        } else {
+            format!(
+                "keep only objects with apiVersion: {API_VERSION} and kind: {KIND} in this file"
+            )
+        };
+        let line = node.line_of(&FieldPath::from([field]));
+        self.problem(line, "", problem, remedy, OTHER_KIND);
+    }
+
+    fn policy(&mut self, node: &Node) {
+        let name = node
+            .get("metadata")
+            .and_then(|metadata| metadata.text("name"));
+        let object = name.map_or("policy without a name".to_owned(), |name| {
+            format!("policy {}", shorten(name))
+        });
+        let mut problems = Vec::new();
+        if !name.is_some_and(is_object_name) {
+            problems.push(FieldProblem {
+                path: FieldPath::from(["metadata", "name"]),
+                problem: name.map_or("is required".to_owned(), |name| {
+                    format!("{:?} is not a name of an object", shorten(name))
+                }),
+                remedy: "write lower-case letters, digits, '-' and '.', such as rack-a".to_owned(),
+            });
+        }
+        let found = schema::check(node, &SCHEMA);
+        for unknown in found.unknown {
+            let last = unknown.path.to_string();
+            let of_network = OF_NETWORK
+                .iter()
+                .any(|setting| last.ends_with(&format!(".{setting}")));
+            let hint = match unknown.guess {
+                Some(guess) => format!("; did you mean {guess}?"),
+                None if of_network => "; it is a setting of SriovNetwork".to_owned(),
+                None => String::new(),
+            };
+            let text = format!("unknown field {} is ignored{hint}", shorten(&last));
+            self.warn(node.line_of(&unknown.path), &object, text);
+        }
+        problems.extend(found.problems);
+        if problems.is_empty() {
+            problems = self.accept(node, &object);
+        }
+        for FieldProblem {
+            path,
+            problem,
+            remedy,
+        } in problems
+        {
+            let line = node.line_of(&path);
+            self.problem(line, &object, format!("{path}: {problem}"), remedy, INVALID);
+        }
+    }
+
+    /// Gives an object that fits the schema its meaning, and keeps it unless something is wrong.
+    fn accept(&mut self, node: &Node, object: &str) -> Vec<FieldProblem> {
+        let wire: SriovNetworkNodePolicy = match serde_json::from_value(node.to_json()) {
+            Ok(wire) => wire,
+            Err(error) => {
+                return vec![FieldProblem {
+                    path: FieldPath::default(),
+                    problem: error.to_string(),
+                    remedy: "compare it with the CRD".to_owned(),
+                }];
+            }
+        };
+        let mut policy = match NodePolicy::try_from(&wire) {
+            Ok(policy) => policy,
+            Err(invalid) => return invalid.problems,
+        };
+        let broken = review_node_policy(&wire, &policy);
+        if !broken.is_empty() {
+            return broken;
+        }
+        if wire.spec.bridge.is_some_and(|bridge| bridge.ovs.is_some()) {
+            let path = FieldPath::from(["spec", "bridge", "ovs"]);
+            let text = format!("{path} is ignored: software bridges are not managed");
+            self.warn(node.line_of(&path), object, text);
+        }
+        policy.origin = self.origin(node.line);
+        self.read.policies.push(policy);
+        Vec::new()
+    }
+
+    fn origin(&self, line: u64) -> Origin {
+        Origin {
+            file: self.file.to_owned(),
+            line,
+        }
+    }
+
+    fn warn(&mut self, line: u64, object: &str, text: String) {
+        let origin = self.origin(line);
+        if self.read.warnings.len() < MAX_REPORTED {
+            self.read.warnings.push(Warning {
+                origin,
+                object: object.to_owned(),
+                text,
+            });
+        }
+    }
+
+    fn problem(&mut self, line: u64, object: &str, problem: String, remedy: String, code: Code) {
+        let origin = self.origin(line);
+        if self.problems.len() < MAX_REPORTED {
+            self.problems.push(PolicyProblem {
+                origin,
+                object: object.to_owned(),
+                problem,
+                remedy,
+                code,
+            });
+        }
+    }
+}
+
+/// Is this a name that the API server takes (RFC 1123 subdomain)?
+fn is_object_name(name: &str) -> bool {
+    let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=253).contains(&name.len())
+        && name.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            bytes.first().is_some_and(edge)
+                && bytes.last().is_some_and(edge)
+                && bytes.iter().all(|b| edge(b) || *b == b'-')
+        })
+}
