@@ -1,8 +1,9 @@
 //! Ordered steps, with the undo and the price of each.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Holder, IfName, PciAddress, Step};
+use crate::{Holder, IfName, PciAddress, Step, VfIndex};
 
 /// What would be done to a host, PF by PF. PFs do not depend on each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub struct PfPlan {
     pub name: Option<IfName>,
     /// The steps.
     pub steps: Vec<PlannedStep>,
+    /// The VFs that the steps name, for a reader; those that do not exist yet are predicted.
+    pub vfs: BTreeMap<PciAddress, VfIndex>,
+    /// Do more steps follow that cannot be named before the VFs exist? Once they do, plan again.
+    pub is_cut: bool,
 }
 
 /// One step of a plan.
