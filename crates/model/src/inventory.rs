@@ -301,7 +301,8 @@ pub struct RdmaDevice {
 }
 
 /// How RDMA devices relate to network namespaces (`rdma system`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RdmaNetnsMode {
     /// Every namespace sees every RDMA device.
     Shared,
