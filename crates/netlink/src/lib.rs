@@ -1,1 +1,46 @@
-//! netlink.
+//! What Linux says and takes over netlink, as far as SR-IOV goes: interfaces and the VFs of PFs,
+//! addresses, devlink, vDPA, RDMA devices, and events.
+//!
+//! Codecs are pure functions between bytes and plain values; one blocking [`Socket`] carries them.
+//! Every function is one request, unless it says otherwise, and keeps nothing between calls. This
+//! crate knows Linux and not virtfn: it decides nothing.
+//!
+//! What it does not report is `None`, never "off" or zero. Values that are read can be written as
+//! JSON and read again, so that a recorded host can be replayed.
+//!
+//! Where to look:
+//!
+//! | To | See |
+//! |---|---|
+//! | list interfaces, and the VFs that PFs report | [`links_with_vfs`], [`Link`], [`VfReport`] |
+//! | set VLAN, MAC, trust … of a VF | [`set_vf`] |
+//! | move, rename, set up an interface | [`change_link`] |
+//! | wait for something | [`Events`] |
+//! | eswitch and firmware | [`devlink`], [`ethtool`] |
+
+mod address;
+mod error;
+mod events;
+mod generic;
+mod link;
+mod socket;
+mod vf;
+mod wire;
+
+pub mod devlink;
+pub mod ethtool;
+pub mod rdma;
+pub mod vdpa;
+
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use address::{DuplicateCheck, LinkAddress, add_address, addresses, remove_address};
+pub use error::{Fault, Refusal, RequestError};
+pub use events::{Event, Events, Uevent, UeventAction};
+pub use link::{
+    Link, LinkChange, NetnsRef, VfList, add_alt_name, change_link, link_by_index, link_by_name,
+    links, links_with_vfs, remove_alt_name,
+};
+pub use socket::{Protocol, Socket};
+pub use vf::{VfReport, set_vf};

@@ -1,0 +1,33 @@
+//! Events of the real kernel.
+
+use std::time::{Duration, Instant};
+
+use netlink::{Event, Events, LinkChange, Protocol, Socket, change_link};
+
+use crate::{in_own_netns, loopback_index};
+
+#[test]
+fn a_change_is_heard_and_silence_ends_with_the_deadline() {
+    in_own_netns(
+        "events::a_change_is_heard_and_silence_ends_with_the_deadline",
+        || {
+            let mut events = Events::open().unwrap();
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let up = LinkChange {
+                up: Some(true),
+                ..LinkChange::default()
+            };
+            change_link(&mut socket, loopback_index(), &up).unwrap();
+            let soon = Instant::now() + Duration::from_secs(5);
+            assert_eq!(
+                events.wait(soon).unwrap(),
+                Some(Event::LinkChanged(loopback_index()))
+            );
+            while events.wait(Instant::now()).unwrap().is_some() {}
+            let before = Instant::now();
+            let quiet = before + Duration::from_millis(30);
+            assert_eq!(events.wait(quiet).unwrap(), None);
+            assert!(before.elapsed() >= Duration::from_millis(30));
+        },
+    );
+}
