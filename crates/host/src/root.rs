@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 /// Most bytes read of one file; an attribute of sysfs has at most a page, 4096.
@@ -168,11 +168,6 @@ impl HostRoot {
     pub fn exists(&self, path: &str) -> bool {
         self.open_file(path, OFlags::PATH).is_ok()
     }
-
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "discovery, the next change, reads with it")
-    )]
     /// Opens a directory for many reads of it.
     pub(crate) fn dir(&self, path: &str) -> Result<Dir, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -199,14 +194,10 @@ impl HostRoot {
 
 /// A directory whose files are read by name, with one path component looked up per file.
 ///
-/// Links are read, never followed, so a name cannot lead out of the directory.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "discovery, the next change, reads with it")
-)]
+/// Links are read, never followed, so a name cannot lead out of the directory; the exception is
+/// [`Dir::open_magic_link`], which only makes sense in a real procfs.
 pub(crate) struct Dir(OwnedFd);
 
-#[expect(dead_code, reason = "discovery, the next change, reads with it")]
 impl Dir {
     /// Reads the file `name` into `buffer`, which keeps its allocation from file to file.
     pub(crate) fn read<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Errno> {
@@ -237,6 +228,17 @@ impl Dir {
         let target = rustix::fs::readlinkat(&self.0, name, std::mem::take(buffer))?;
         *buffer = target.into_bytes();
         Ok(buffer)
+    }
+
+    /// Is there a `name` in the directory?
+    pub(crate) fn has(&self, name: &str) -> bool {
+        rustix::fs::accessat(&self.0, name, Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    /// Opens what a magic link of procfs, such as `net` in `/proc/self/ns`, stands for.
+    pub(crate) fn open_magic_link(&self, name: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::io::retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, Mode::empty()))
     }
 
     /// Lists the names in the sub-directory `name`, sorted.

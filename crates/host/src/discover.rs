@@ -1,0 +1,155 @@
+//! One pass over the host: sysfs and netlink in, an [`Inventory`] out.
+//!
+//! ```text
+//! /sys/bus/pci/devices ─ functions ─┐
+//! one link dump ─────── netdevs ────┤
+//! /sys/class/infiniband ─ rdma ─────┼─ Inventory
+//! /sys/bus/vdpa ──────── vdpa ──────┤
+//! devlink, per PF ──────────────────┤
+//! other namespaces, /proc ─ holders ┘   only when a function hints at it
+//! ```
+//!
+//! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
+//! inventory, one that cannot be read in part is there with a [`model::Gap`]. Only a host of which nothing
+//! can be seen is an error. What it costs is measured against the bare reads in
+//! `benches/discover.rs`.
+
+pub mod config;
+mod device;
+mod functions;
+mod holders;
+mod netdevs;
+mod rdma;
+mod vdpa;
+mod vfio;
+
+use std::collections::BTreeMap;
+
+use model::{Code, DiscoverError, Holder, Inventory, PciAddress, Role, Scope};
+use netlink::Link;
+use serde::Deserialize;
+
+pub(crate) use self::functions::PCI_DEVICES;
+use self::functions::Scan;
+pub(crate) use self::rdma::nearest_function;
+pub(crate) use self::vdpa::VDPA_DEVICES;
+use crate::queries::{Queries, QueryError};
+use crate::root::HostRoot;
+
+/// Observes the host.
+///
+/// `ledger` says who was given which VF, as far as virtfn gave it; other holders are found here.
+pub(crate) fn discover(
+    root: &HostRoot,
+    queries: &mut dyn Queries,
+    scope: Scope,
+    ledger: &BTreeMap<PciAddress, Holder>,
+) -> Result<Inventory, DiscoverError> {
+    let mut scan = Scan::new(root);
+    let links = match scope {
+        Scope::All => {
+            scan.all().map_err(|error| DiscoverError {
+                attempt: error.to_string(),
+                source: error.source.into(),
+                code: Code::new("sysfs-unreadable"),
+                remedy: Some("make sure that sysfs is mounted on /sys of this host".to_owned()),
+            })?;
+            queries.links()
+        }
+        Scope::Function(address) => {
+            scan.around(address);
+            links_around(root, &scan, queries)
+        }
+    };
+    let links = links.map_err(|error| DiscoverError {
+        attempt: "see the network interfaces of the host".to_owned(),
+        source: Box::new(error),
+        code: Code::new("netlink-failed"),
+        remedy: None,
+    })?;
+    netdevs::add(root, &mut scan, links);
+    if holders::netdevs_may_be_elsewhere(&scan) {
+        let (namespaces, errors) = queries.elsewhere(root);
+        for error in errors {
+            scan.notes.gap("network namespaces", error.chain());
+        }
+        netdevs::add_elsewhere(&mut scan, namespaces);
+    }
+    rdma::add(root, &mut scan);
+    vdpa::add(root, &mut scan);
+    ask_pfs(root, &mut scan, queries, scope);
+    let rdma_netns = queries.rdma_netns().unwrap_or_else(|error| {
+        scan.notes.gap("rdma", error.chain());
+        None
+    });
+    holders::tell(root, &mut scan, ledger);
+    Ok(Inventory {
+        functions: scan.functions,
+        rdma_netns,
+        gaps: scan.notes.gaps,
+    })
+}
+
+/// Asks for all netdevs, but for VF reports only of the PFs that were scanned.
+fn links_around(
+    root: &HostRoot,
+    scan: &Scan<'_>,
+    queries: &mut dyn Queries,
+) -> Result<Vec<Link>, QueryError> {
+    let mut links = queries.links_without_vfs()?;
+    for link in &mut links {
+        let function = netdevs::function_of(root, link).and_then(|at| scan.functions.get(&at));
+        let has_vfs = function
+            .and_then(|f| f.pf())
+            .is_some_and(|pf| pf.num_vfs > 0);
+        if has_vfs && let Some(full) = queries.link(link.index)? {
+            *link = full;
+        }
+    }
+    Ok(links)
+}
+
+/// Asks devlink, and reads what the operator left behind about each PF.
+///
+/// Firmware is for people who look at the whole host; asking for it can cost a command to the
+/// firmware, so it is not asked for one function.
+fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scope: Scope) {
+    for function in scan.functions.values_mut() {
+        let netdev = function.netdev_name().cloned();
+        let address = function.address;
+        let Role::Pf(facts) = &mut function.role else {
+            continue;
+        };
+        facts.externally_managed = externally_managed(root, address);
+        if netdev.is_none() {
+            continue;
+        }
+        facts.eswitch = queries.eswitch(address).unwrap_or_else(|error| {
+            scan.notes.gap(address, error.chain());
+            None
+        });
+        if scope == Scope::All {
+            let firmware = queries.firmware(address, netdev.as_ref());
+            facts.firmware = firmware.unwrap_or_else(|error| {
+                scan.notes.gap(address, error.chain());
+                None
+            });
+        }
+    }
+}
+
+/// Reads `externallyManaged` in the file that the operator keeps of a PF that it configured.
+fn externally_managed(root: &HostRoot, pf: PciAddress) -> bool {
+    #[derive(Deserialize)]
+    struct Kept {
+        #[serde(default, rename = "externallyManaged")]
+        externally_managed: bool,
+    }
+    root.read(&format!("/etc/sriov-operator/pci/{pf}"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok())
+        .is_some_and(|kept| kept.externally_managed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Who has a VF that virtfn's own ledger does not know of.
+//!
+//! Two questions, and neither is asked when nothing hints at an answer:
+//!
+//! - A VF on a network driver of the kernel without a netdev here was perhaps moved to another
+//!   namespace. Then, and only then, the other namespaces are looked at.
+//! - A function on VFIO is perhaps open in a process. Then the descriptors of all processes are
+//!   looked at. A group can be open once, so one holder is enough.
+
+use std::collections::BTreeMap;
+
+use model::{Function, Holder, HolderKind, Netns, PciAddress, Role};
+
+use super::device::Notes;
+use super::functions::Scan;
+use crate::root::HostRoot;
+
+/// Most descriptors looked at: a busy node has some 100,000.
+const MOST_DESCRIPTORS: usize = 1024 * 1024;
+
+/// Is there a function whose netdev may be in another namespace?
+pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>) -> bool {
+    let mut functions = scan.functions.values();
+    functions.any(|function| {
+        let kernel = function.driver.as_ref().is_some_and(|d| !d.is_user_space());
+        let of_sriov = !matches!(function.role, Role::Plain);
+        of_sriov && kernel && function.class.is_network() && function.netdevs.is_empty()
+    })
+}
+
+/// Tells every VF who holds it: what the ledger knows comes first.
+pub(super) fn tell(root: &HostRoot, scan: &mut Scan<'_>, ledger: &BTreeMap<PciAddress, Holder>) {
+    let on_vfio = |function: &Function| function.vfio.is_some();
+    let open = if scan.functions.values().any(on_vfio) {
+        open_vfio_nodes(root, &mut scan.notes)
+    } else {
+        BTreeMap::new()
+    };
+    for function in scan.functions.values_mut() {
+        let known = ledger.get(&function.address).cloned();
+        let holder = known
+            .or_else(|| vfio_holder(function, &open))
+            .or_else(|| namespace_holder(function));
+        if let Role::Vf(facts) = &mut function.role {
+            facts.holder = holder;
+        }
+    }
+}
+
+fn vfio_holder(function: &Function, open: &BTreeMap<String, String>) -> Option<Holder> {
+    let node = function.vfio.as_ref()?;
+    let id = [&node.group, &node.cdev]
+        .into_iter()
+        .flatten()
+        .find_map(|path| open.get(path))?;
+    Some(Holder {
+        kind: HolderKind::Vfio,
+        id: id.clone(),
+        interface: None,
+    })
+}
+
+fn namespace_holder(function: &Function) -> Option<Holder> {
+    let netdev = function.netdev()?;
+    match &netdev.netns {
+        Netns::Host => None,
+        netns @ Netns::Other { .. } => Some(Holder {
+            kind: HolderKind::Namespace,
+            id: netns.to_string(),
+            interface: Some(netdev.name.clone()),
+        }),
+    }
+}
+
+/// Returns the processes that have a VFIO node open, by the node's path.
+fn open_vfio_nodes(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, String> {
+    let mut open = BTreeMap::new();
+    let mut seen = 0_usize;
+    let mut buffer = Vec::new();
+    for pid in root.list("/proc").unwrap_or_default() {
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        // A process that ended meanwhile, or one that is not ours to look into, has no list.
+        let Ok(dir) = root.dir(&format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        for fd in dir.list(".").unwrap_or_default() {
+            seen += 1;
+            if seen > MOST_DESCRIPTORS {
+                notes.gap(
+                    "/proc",
+                    "too many open files to see who has VFIO devices open",
+                );
+                return open;
+            }
+            let target = dir.link_target(&fd, &mut buffer);
+            let Some(node) = target
+                .ok()
+                .and_then(|path| path.strip_prefix(b"/dev/vfio/"))
+            else {
+                continue;
+            };
+            let node = format!("/dev/vfio/{}", String::from_utf8_lossy(node));
+            open.entry(node).or_insert_with(|| title(root, &pid));
+        }
+    }
+    open
+}
+
+/// Names a process as people look for it: `qemu-system-x86 (pid 4321)`.
+fn title(root: &HostRoot, pid: &str) -> String {
+    match root.read_text(&format!("/proc/{pid}/comm")) {
+        Ok(name) if !name.is_empty() => format!("{name} (pid {pid})"),
+        _ => format!("pid {pid}"),
+    }
+}

@@ -1,0 +1,109 @@
+//! RDMA devices and the character devices that belong to them.
+//!
+//! `/sys/class/infiniband/mlx5_2` is a link into the directory of its PCI function, so one `readlink`
+//! per device finds the function; the same holds for the character devices. Unlike upstream's
+//! device plugin all nodes of a device are listed: a dual-port adapter has two `umad` and two `issm`.
+//!
+//! A device that is in another namespace while RDMA is in exclusive mode is not there to be seen.
+
+use std::collections::BTreeMap;
+
+use model::{Guid, PciAddress, RdmaDevice};
+
+use super::device::Notes;
+use super::functions::Scan;
+use crate::root::HostRoot;
+
+/// Classes of character devices and the prefixes of their names, in the order in which the device
+/// plugin lists them.
+const CHAR_CLASSES: [(&str, &[&str]); 3] = [
+    ("/sys/class/infiniband_cm", &["ucm"]),
+    ("/sys/class/infiniband_mad", &["issm", "umad"]),
+    ("/sys/class/infiniband_verbs", &["uverbs"]),
+];
+
+/// The connection manager's node, which is shared by all devices.
+const RDMA_CM: &str = "/sys/class/misc/rdma_cm";
+
+/// Adds its RDMA devices to every function that was scanned. Returns whether there are any.
+pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>) -> bool {
+    let names = class(root, "/sys/class/infiniband", &mut scan.notes);
+    if names.is_empty() {
+        return false;
+    }
+    let mut nodes = char_devices(root, &mut scan.notes);
+    let rdma_cm = root.exists(RDMA_CM);
+    for (name, function) in names {
+        let Some(function) = scan.functions.get_mut(&function) else {
+            continue;
+        };
+        let node_guid = read_guid(root, &name, &mut scan.notes);
+        let mut char_devices = nodes.remove(&name).unwrap_or_default();
+        if rdma_cm && !char_devices.is_empty() {
+            char_devices.push("/dev/infiniband/rdma_cm".to_owned());
+        }
+        function.rdma.push(RdmaDevice {
+            node_guid,
+            name,
+            char_devices,
+        });
+    }
+    true
+}
+
+fn read_guid(root: &HostRoot, name: &str, notes: &mut Notes) -> Option<Guid> {
+    let path = format!("/sys/class/infiniband/{name}/node_guid");
+    match root.read_text(&path) {
+        Ok(text) => match text.parse() {
+            Ok(guid) => return Some(guid),
+            Err(error) => notes.gap(name, format!("node_guid: {error}")),
+        },
+        Err(error) if error.is_gone() => {}
+        Err(error) => notes.gap(name, format!("{error}: {}", error.source)),
+    }
+    None
+}
+
+/// Returns the nodes of each RDMA device, by its name.
+fn char_devices(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, Vec<String>> {
+    let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, prefixes) in CHAR_CLASSES {
+        let entries = class(root, path, notes);
+        for prefix in prefixes {
+            for (name, _) in entries.iter().filter(|(name, _)| name.starts_with(prefix)) {
+                match root.read_text(&format!("{path}/{name}/ibdev")) {
+                    Ok(device) => {
+                        let node = format!("/dev/infiniband/{name}");
+                        nodes.entry(device).or_default().push(node);
+                    }
+                    Err(error) if error.is_gone() => {}
+                    Err(error) => notes.gap(name, format!("{error}: {}", error.source)),
+                }
+            }
+        }
+    }
+    nodes
+}
+
+/// Lists the members of a class that are on a PCI function, with the function.
+fn class(root: &HostRoot, path: &str, notes: &mut Notes) -> Vec<(String, PciAddress)> {
+    let names = match root.list(path) {
+        Ok(names) => names,
+        Err(error) if error.is_gone() => return Vec::new(),
+        Err(error) => {
+            notes.gap(path, format!("{error}: {}", error.source));
+            return Vec::new();
+        }
+    };
+    let on_function = |name: String| {
+        let target = root.link_target(&format!("{path}/{name}")).ok()?;
+        let function = nearest_function(&target)?;
+        Some((name, function))
+    };
+    names.into_iter().filter_map(on_function).collect()
+}
+
+/// Returns the last PCI function in a path of `/sys/devices`: the one that the device is on.
+pub(crate) fn nearest_function(path: &str) -> Option<PciAddress> {
+    path.rsplit('/').find_map(|part| part.parse().ok())
+}

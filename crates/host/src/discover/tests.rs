@@ -1,0 +1,282 @@
+//! Recorded hosts: what is seen of them, what of a damaged one, and of one that changes meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fixtures::{TREES, inventory_text};
+use model::{Holder, HolderKind, Host, Inventory, Role, Scope};
+
+use crate::{Linux, Tree};
+
+struct Recording {
+    dir: tempfile::TempDir,
+}
+
+impl Recording {
+    fn of(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Tree::parse(text).unwrap().unpack(dir.path()).unwrap();
+        Self { dir }
+    }
+
+    fn named(name: &str) -> Self {
+        Self::of(fixtures::tree(name).unwrap())
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path.trim_start_matches('/'))
+    }
+
+    fn linux(&self) -> Linux {
+        Linux::recorded(self.dir.path()).unwrap()
+    }
+
+    fn observe(&self) -> Inventory {
+        self.linux().observe(Scope::All).unwrap()
+    }
+}
+
+#[test]
+fn every_tree_is_seen_as_its_golden_says() {
+    for (name, text) in TREES {
+        let inventory = Recording::of(text).observe();
+        insta::assert_snapshot!(*name, inventory_text(&inventory));
+    }
+}
+
+#[test]
+fn a_recording_of_a_recording_is_seen_the_same() {
+    for (name, text) in TREES {
+        let recording = Recording::of(text);
+        let tree = recording.linux().record().unwrap();
+        let again = Recording::of(&tree.to_string()).observe();
+        let first = recording.observe();
+        assert_eq!(inventory_text(&again), inventory_text(&first), "{name}");
+        assert_eq!(again, first, "{name}");
+    }
+}
+
+#[test]
+fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
+    for (name, text) in TREES {
+        let recording = Recording::of(text);
+        let mut whole = recording.observe();
+        for function in whole.functions.values_mut() {
+            if let Role::Pf(facts) = &mut function.role {
+                facts.firmware = None;
+            }
+        }
+        for (address, function) in &whole.functions {
+            let mut linux = recording.linux();
+            let part = linux.observe(Scope::Function(*address)).unwrap();
+            assert_eq!(part.get(*address), Some(function), "{address} of {name}");
+            if let Some(facts) = function.vf() {
+                assert_eq!(
+                    part.get(facts.pf),
+                    whole.get(facts.pf),
+                    "PF of {address} of {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_function_that_is_not_there_is_not_seen_and_no_error() {
+    let mut linux = Recording::named("ice").linux();
+    let absent = "0000:ff:1f.7".parse().unwrap();
+    assert!(
+        linux
+            .observe(Scope::Function(absent))
+            .unwrap()
+            .functions
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_the_ledger_knows_comes_before_what_is_found() {
+    let recording = Recording::named("bnxt");
+    let vf = "0000:41:02.0".parse().unwrap();
+    let holder = Holder {
+        kind: HolderKind::Cni,
+        id: "3f6b".to_owned(),
+        interface: None,
+    };
+    let ledger = BTreeMap::from([(vf, holder.clone())]);
+    let inventory = recording.linux().observe_with(Scope::All, &ledger).unwrap();
+    let facts = inventory.get(vf).unwrap().vf().unwrap();
+    assert_eq!(facts.holder, Some(holder));
+}
+
+/// Files of a function that discovery reads whatever the kind of function.
+const ATTRIBUTES: [&str; 8] = [
+    "uevent",
+    "numa_node",
+    "driver_override",
+    "sriov_totalvfs",
+    "sriov_numvfs",
+    "sriov_drivers_autoprobe",
+    "sriov_offset",
+    "sriov_vf_device",
+];
+
+#[test]
+fn a_damaged_attribute_is_a_gap_that_names_it_and_spares_the_rest() {
+    for damage in [&b"\xff\xfe\n"[..], b"cut sh", b"-7\n"] {
+        for attribute in ATTRIBUTES {
+            let recording = Recording::named("mlx5-legacy");
+            let whole = recording.observe();
+            let pf = "0000:3b:00.0".parse().unwrap();
+            let path = format!("/sys/devices/pci0000:3a/0000:3a:00.0/{pf}/{attribute}");
+            std::fs::write(recording.path(&path), damage).unwrap();
+            let inventory = recording.observe();
+            // A driver may have any name, so not every damage can be told from one.
+            let tells = attribute != "driver_override" || damage[0] == 0xff;
+            let gap = inventory
+                .gaps
+                .iter()
+                .any(|gap| gap.object == "0000:3b:00.0" && gap.reason.starts_with(attribute));
+            assert!(
+                gap || !tells,
+                "{attribute} {damage:?}: {:?}",
+                inventory.gaps
+            );
+            for (address, function) in &whole.functions {
+                if *address != pf {
+                    assert_eq!(inventory.get(*address), Some(function), "{attribute}");
+                }
+            }
+            // Without `uevent` the single files tell the same.
+            let (now, before) = (inventory.get(pf).unwrap(), whole.get(pf).unwrap());
+            assert_eq!(
+                (now.id, &now.driver),
+                (before.id, &before.driver),
+                "{attribute}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_is_needed_for_the_pass_to_succeed() {
+    for (name, text) in TREES {
+        let recording = Recording::of(text);
+        for file in files_below(&recording.path("/sys")) {
+            let metadata = std::fs::symlink_metadata(&file).unwrap();
+            if metadata.is_symlink() {
+                let target = std::fs::read_link(&file).unwrap();
+                std::fs::remove_file(&file).unwrap();
+                recording.observe();
+                for bad in ["/", "..", "nowhere/\u{e9}", "../0000:00:00.0"] {
+                    std::os::unix::fs::symlink(bad, &file).unwrap();
+                    recording.observe();
+                    std::fs::remove_file(&file).unwrap();
+                }
+                std::os::unix::fs::symlink(target, &file).unwrap();
+            } else {
+                let content = std::fs::read(&file).unwrap();
+                for bad in [&b""[..], b"\n", b"\xff\xff", &content[..content.len() / 2]] {
+                    std::fs::write(&file, bad).unwrap();
+                    recording.observe();
+                }
+                std::fs::remove_file(&file).unwrap();
+                recording.observe();
+                std::fs::write(&file, content).unwrap();
+            }
+        }
+        assert_eq!(recording.observe(), Recording::of(text).observe(), "{name}");
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            files.append(&mut files_below(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_device_that_left_after_it_was_listed_is_not_seen_and_no_gap() {
+    let recording = Recording::named("mlx5-legacy");
+    let vf = recording.path("/sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.3");
+    std::fs::remove_dir_all(vf).unwrap();
+    let inventory = recording.observe();
+    assert!(inventory.get("0000:3b:00.3".parse().unwrap()).is_none());
+    assert!(inventory.gaps.is_empty(), "{:?}", inventory.gaps);
+    assert_eq!(inventory.functions.len(), 3);
+}
+
+/// Removes functions one after the other while they are observed.
+#[test]
+fn surprise_removal_during_the_pass_never_fails_it() {
+    for (name, text) in TREES {
+        let recording = Recording::of(text);
+        let whole = recording.observe();
+        let mut linux = recording.linux();
+        let devices: Vec<PathBuf> = whole
+            .functions
+            .keys()
+            .map(|address| recording.path(&format!("/sys/bus/pci/devices/{address}")))
+            .filter_map(|link| link.canonicalize().ok())
+            .collect();
+        std::thread::scope(|scope| {
+            let removal = scope.spawn(|| {
+                for device in devices {
+                    // Its parent may have gone before, with it.
+                    drop(std::fs::remove_dir_all(device));
+                }
+            });
+            while !removal.is_finished() {
+                let inventory = linux.observe(Scope::All).unwrap();
+                assert!(inventory.functions.len() <= whole.functions.len(), "{name}");
+            }
+        });
+        assert!(
+            linux.observe(Scope::All).unwrap().functions.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_host_without_pci_is_an_error_that_names_the_directory() {
+    let recording = Recording::of("/netlink/rdma = shared");
+    let error = recording.linux().observe(Scope::All).unwrap_err();
+    assert_eq!(error.to_string(), "list /sys/bus/pci/devices");
+    assert_eq!(error.code.as_str(), "sysfs-unreadable");
+}
+
+#[test]
+fn a_damaged_answer_is_an_error_that_names_file_and_line() {
+    let links = "/netlink/links = {}\n[/sys/bus/pci/devices]\n0000:00:00.0/";
+    let error = Recording::of(links)
+        .linux()
+        .observe(Scope::All)
+        .unwrap_err();
+    let source = error.source.to_string();
+    assert_eq!(source, "read /netlink/links, line 1");
+}
+
+/// Looking is made visible by an answer that cannot be read.
+#[test]
+fn other_namespaces_are_looked_at_only_when_a_netdev_is_missing() {
+    let bnxt = fixtures::tree("bnxt").unwrap();
+    let broken = |text: &str| format!("{text}\n/netlink/elsewhere = broken");
+    assert!(names_elsewhere(&Recording::of(&broken(bnxt)).observe()));
+    let ice = fixtures::tree("ice").unwrap();
+    assert!(!names_elsewhere(&Recording::of(&broken(ice)).observe()));
+}
+
+fn names_elsewhere(inventory: &Inventory) -> bool {
+    inventory
+        .gaps
+        .iter()
+        .any(|gap| gap.object == "network namespaces")
+}

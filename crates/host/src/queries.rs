@@ -1,0 +1,108 @@
+//! The questions that discovery asks over netlink, and who answers them.
+//!
+//! [`Live`] asks the kernel, [`Recorded`] reads what a live host answered once. Everything that a
+//! file of sysfs says is read there and is no question here: vDPA and RDMA devices, speeds, and so
+//! on. One link dump answers for all netdevs; nothing is asked per VF.
+
+mod live;
+mod namespaces;
+mod recorded;
+
+use std::error::Error;
+
+use model::{EswitchMode, IfIndex, IfName, PciAddress, RdmaNetnsMode};
+use netlink::{Link, RequestError};
+use serde::{Deserialize, Serialize};
+
+use crate::root::HostRoot;
+
+pub(crate) use live::Live;
+pub(crate) use recorded::{PfAnswers, Recorded};
+
+/// Files of a recording that hold answers.
+pub(crate) mod answers {
+    pub(crate) use super::recorded::{ELSEWHERE, LINKS, PFS, RDMA};
+}
+
+/// A question had no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The kernel refused, or did not answer.
+    #[error(transparent)]
+    Kernel(#[from] RequestError),
+    /// The answer could not be got at.
+    #[error("{attempt}")]
+    Other {
+        /// What was tried, naming the object.
+        attempt: String,
+        /// What came back.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl QueryError {
+    pub(crate) fn new(
+        attempt: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Other {
+            attempt: attempt.into(),
+            source: source.into(),
+        }
+    }
+
+    /// Writes the error and its sources on one line, for a gap.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+}
+
+/// The netdevs of one other network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Elsewhere {
+    /// Inode of the namespace.
+    pub(crate) inode: u64,
+    /// A path by which it can be entered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+    /// Its netdevs that have a parent device.
+    pub(crate) links: Vec<Link>,
+}
+
+/// Who answers.
+pub(crate) trait Queries: Send {
+    /// The netdevs of this namespace, each PF's with what it reports of its VFs.
+    fn links(&mut self) -> Result<Vec<Link>, QueryError>;
+
+    /// The netdevs of this namespace without VF reports, which some drivers fetch slowly.
+    fn links_without_vfs(&mut self) -> Result<Vec<Link>, QueryError>;
+
+    /// One netdev with what it reports of its VFs; `None` when it is gone.
+    fn link(&mut self, index: IfIndex) -> Result<Option<Link>, QueryError>;
+
+    /// The netdevs of every other network namespace that can be found.
+    ///
+    /// What could not be entered is told as the second part.
+    fn elsewhere(&mut self, root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>);
+
+    /// The eswitch mode of a PF; `None` when its driver has none.
+    fn eswitch(&mut self, pf: PciAddress) -> Result<Option<EswitchMode>, QueryError>;
+
+    /// The firmware that a PF runs; devlink is asked first, then ethtool.
+    fn firmware(
+        &mut self,
+        pf: PciAddress,
+        netdev: Option<&IfName>,
+    ) -> Result<Option<String>, QueryError>;
+
+    /// How RDMA devices relate to network namespaces; `None` without RDMA in the kernel.
+    fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError>;
+}

@@ -1,0 +1,83 @@
+//! The kernel's own answers.
+//!
+//! Each socket is opened at the first question for its protocol and kept. A kernel without devlink
+//! or RDMA answers "none" and is no error.
+
+use model::{EswitchMode, IfIndex, IfName, PciAddress, RdmaNetnsMode};
+use netlink::devlink::{self, Handle};
+use netlink::{Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
+
+use super::namespaces;
+use super::{Elsewhere, Queries, QueryError};
+use crate::root::HostRoot;
+
+/// Asks over netlink sockets of the network namespace that the first question was asked in.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    route: Option<Socket>,
+    generic: Option<Socket>,
+}
+
+impl Live {
+    fn route(&mut self) -> Result<&mut Socket, RequestError> {
+        open(&mut self.route, Protocol::Route)
+    }
+
+    fn generic(&mut self) -> Result<&mut Socket, RequestError> {
+        open(&mut self.generic, Protocol::Generic)
+    }
+}
+
+fn open(slot: &mut Option<Socket>, protocol: Protocol) -> Result<&mut Socket, RequestError> {
+    let socket = match slot.take() {
+        Some(socket) => socket,
+        None => Socket::open(protocol)?,
+    };
+    Ok(slot.insert(socket))
+}
+
+impl Queries for Live {
+    fn links(&mut self) -> Result<Vec<Link>, QueryError> {
+        Ok(netlink::links_with_vfs(self.route()?)?)
+    }
+
+    fn links_without_vfs(&mut self) -> Result<Vec<Link>, QueryError> {
+        Ok(netlink::links(self.route()?)?)
+    }
+
+    fn link(&mut self, index: IfIndex) -> Result<Option<Link>, QueryError> {
+        let link = netlink::link_by_index(self.route()?, index, VfList::Include)?;
+        Ok(link)
+    }
+
+    fn elsewhere(&mut self, root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>) {
+        namespaces::links_of_all(root)
+    }
+
+    fn eswitch(&mut self, pf: PciAddress) -> Result<Option<EswitchMode>, QueryError> {
+        Ok(devlink::eswitch(self.generic()?, &Handle::pci(pf))?)
+    }
+
+    fn firmware(
+        &mut self,
+        pf: PciAddress,
+        netdev: Option<&IfName>,
+    ) -> Result<Option<String>, QueryError> {
+        let info = devlink::info(self.generic()?, &Handle::pci(pf))?;
+        let firmware = info.and_then(|info| info.firmware().map(str::to_owned));
+        match (firmware, netdev) {
+            (None, Some(netdev)) => {
+                let driver = ethtool::driver(self.route()?, netdev)?;
+                Ok(driver.and_then(|driver| driver.firmware))
+            }
+            (firmware, _) => Ok(firmware),
+        }
+    }
+
+    fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError> {
+        match Socket::open_if_supported(Protocol::Rdma)? {
+            Some(mut socket) => Ok(rdma::netns_mode(&mut socket)?),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Finding the other network namespaces of a host, and the netdevs in them.
+//!
+//! A namespace has no list to be looked up in: it lives as long as a mount, a process or a
+//! descriptor keeps it. Those that people name are mounted in `/run/netns` (iproute2, CNI runtimes)
+//! or `/run/docker/netns`; the others are found through the processes in them. One that only a
+//! descriptor keeps is not found.
+//!
+//! A thread enters the namespaces one after the other and ends; the caller's thread stays where it
+//! is. Entering needs `CAP_SYS_ADMIN`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use netlink::{Link, Protocol, Socket};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{Elsewhere, QueryError};
+use crate::root::HostRoot;
+
+/// Where named namespaces are mounted.
+const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// Most namespaces entered: a node runs at most some 500 pods, a build host some 1,000 containers.
+const MOST_NAMESPACES: usize = 4096;
+
+/// `NSFS_MAGIC`: a file in `/run/netns` that is not of this file system is a leftover, no namespace.
+const NSFS: i64 = 0x6e73_6673;
+
+/// Lists the netdevs on PCI functions in every other namespace.
+///
+/// A namespace that cannot be entered is told in the second part and does not end the search.
+pub(super) fn links_of_all(root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>) {
+    // The thread is needed, not the time: `setns` moves the calling thread.
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("namespaces".to_owned());
+        let thread = thread.spawn_scoped(scope, || {
+            let mut search = Search::default();
+            search.run(root);
+            (search.found, search.errors)
+        });
+        thread.map(std::thread::ScopedJoinHandle::join)
+    });
+    match outcome {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => {
+            let source = io::Error::other("the thread ended early");
+            (Vec::new(), vec![QueryError::new(ATTEMPT, source)])
+        }
+        Err(source) => (Vec::new(), vec![QueryError::new(ATTEMPT, source)]),
+    }
+}
+
+const ATTEMPT: &str = "look into the other network namespaces";
+
+#[derive(Default)]
+struct Search {
+    seen: BTreeSet<u64>,
+    found: Vec<Elsewhere>,
+    errors: Vec<QueryError>,
+}
+
+impl Search {
+    fn run(&mut self, root: &HostRoot) {
+        match std::fs::metadata("/proc/thread-self/ns/net") {
+            Ok(own) => drop(self.seen.insert(own.ino())),
+            Err(source) => return self.errors.push(QueryError::new(ATTEMPT, source)),
+        }
+        for directory in NAMED {
+            for name in root.list(directory).unwrap_or_default() {
+                let path = format!("{directory}/{name}");
+                if let Ok(namespace) = root.open_file(&path, OFlags::RDONLY) {
+                    self.look_into(&namespace, path);
+                }
+            }
+        }
+        for pid in root.list("/proc").unwrap_or_default() {
+            if pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                self.look_into_process(root, &pid);
+            }
+        }
+    }
+
+    fn look_into_process(&mut self, root: &HostRoot, pid: &str) {
+        let Ok(dir) = root.dir(&format!("/proc/{pid}/ns")) else {
+            return;
+        };
+        // `net:[4026531840]`: most processes are in a namespace that was seen.
+        let mut buffer = Vec::new();
+        let target = dir.link_target("net", &mut buffer).ok();
+        let inode = target.and_then(|target| std::str::from_utf8(target).ok());
+        let inode = inode.and_then(|text| text.strip_prefix("net:[")?.strip_suffix(']'));
+        if inode
+            .and_then(|text| text.parse().ok())
+            .is_some_and(|inode| self.seen.contains(&inode))
+        {
+            return;
+        }
+        if let Ok(namespace) = dir.open_magic_link("net") {
+            self.look_into(&namespace, format!("/proc/{pid}/ns/net"));
+        }
+    }
+
+    fn look_into(&mut self, namespace: &OwnedFd, path: String) {
+        let is_namespace = rustix::fs::fstatfs(namespace).is_ok_and(|fs| fs.f_type == NSFS);
+        let Ok(stat) = rustix::fs::fstat(namespace) else {
+            return;
+        };
+        let full = self.seen.len() >= MOST_NAMESPACES;
+        if !is_namespace || full || !self.seen.insert(stat.st_ino) {
+            return;
+        }
+        match links_in(namespace) {
+            Ok(links) => self.found.push(Elsewhere {
+                inode: stat.st_ino,
+                path: Some(path),
+                links,
+            }),
+            Err(error) => self.errors.push(error.into_query(&path)),
+        }
+    }
+}
+
+/// Why a namespace could not be looked into.
+enum Refused {
+    Enter(Errno),
+    Ask(netlink::RequestError),
+}
+
+impl Refused {
+    fn into_query(self, path: &str) -> QueryError {
+        match self {
+            Self::Enter(errno) => QueryError::new(
+                format!("enter network namespace {path}"),
+                io::Error::from(errno),
+            ),
+            Self::Ask(error) => QueryError::new(format!("look into {path}"), error),
+        }
+    }
+}
+
+/// Moves this thread into the namespace and lists the netdevs on PCI functions.
+fn links_in(namespace: &OwnedFd) -> Result<Vec<Link>, Refused> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(Refused::Enter)?;
+    let mut socket = Socket::open(Protocol::Route).map_err(Refused::Ask)?;
+    let mut links = netlink::links(&mut socket).map_err(Refused::Ask)?;
+    links.retain(|link| link.parent_pci().is_some());
+    Ok(links)
+}
