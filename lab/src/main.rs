@@ -1,3 +1,9 @@
-//! virtfn.
+//! `virtfn-lab`: runs commands on machines with emulated SR-IOV devices.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

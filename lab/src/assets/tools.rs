@@ -1,0 +1,70 @@
+//! Small programs and files that tests inside machines want and the host may lack.
+//!
+//! They lie under the host's files inside the machine, so what the host has wins, and what it
+//! lacks is where it belongs: `/usr/bin/ping`, `/usr/share/misc/pci.ids`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::apt::{Apt, Suite};
+use super::{Cache, on_host};
+
+/// Tree in the cache.
+pub(crate) const NAME: &str = "tools";
+
+/// What is wanted, and the package that has it.
+const WANTED: [(&str, &str); 7] = [
+    ("ip", "iproute2"),
+    ("devlink", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("ethtool", "ethtool"),
+    ("tcpdump", "tcpdump"),
+    ("modprobe", "kmod"),
+    ("/usr/share/misc/pci.ids", "pci.ids"),
+];
+
+/// Finds or fetches what the host lacks; `None` when it lacks nothing.
+pub(crate) fn find(
+    cache: &Cache,
+    apt: &mut Apt<'_>,
+    say: &dyn Fn(&str),
+) -> Result<Option<PathBuf>> {
+    let mut missing: Vec<_> = WANTED.iter().filter(|(wanted, _)| !has(wanted)).collect();
+    missing.dedup_by_key(|(_, package)| *package);
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    let held = cache.whole(NAME).unwrap_or_default();
+    if packages
+        .iter()
+        .all(|package| held.split_whitespace().any(|name| name == *package))
+    {
+        return Ok(Some(cache.path(NAME)));
+    }
+    let list = packages.join(" ");
+    if !Apt::usable() {
+        say(&format!(
+            "commands inside machines will miss what these packages hold; install them: {list}"
+        ));
+        return Ok(None);
+    }
+    say(&format!(
+        "fetching tools for the inside of machines: {list}"
+    ));
+    cache
+        .make(NAME, &list, |root| {
+            apt.unpack(&packages, Suite::Release, root)
+        })
+        .with_context(|| format!("get the packages {list}"))?;
+    Ok(Some(cache.path(NAME)))
+}
+
+fn has(wanted: &str) -> bool {
+    if wanted.starts_with('/') {
+        Path::new(wanted).exists()
+    } else {
+        on_host(wanted).is_some()
+    }
+}
