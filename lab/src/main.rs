@@ -1,7 +1,6 @@
 //! `virtfn-lab`: runs commands on machines with emulated SR-IOV devices.
 
 mod cli;
-mod demo;
 
 use std::process::ExitCode;
 

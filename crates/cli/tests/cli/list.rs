@@ -1,0 +1,93 @@
+//! `virtfn list`, `topology` and `record` as processes, on recorded hosts.
+
+use crate::{recording, virtfn};
+
+#[test]
+fn every_recorded_host_is_listed() {
+    let mut all = String::new();
+    for (name, _) in fixtures::TREES {
+        let tree = recording(name);
+        let ran = virtfn(&["list", "--recorded", &tree]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.err);
+        all.push_str(&format!("== {name}\n{}{}", ran.out, ran.err));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn every_recorded_host_is_drawn() {
+    let mut all = String::new();
+    for (name, _) in fixtures::TREES {
+        let ran = virtfn(&["topology", "--recorded", &recording(name)]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.err);
+        all.push_str(&format!("== {name}\n{}", ran.out));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn json_of_each_machine_is_what_topology_joins() {
+    let dir = tempfile::tempdir().unwrap();
+    let view = dir.path().join("view.json");
+    let ran = virtfn(&[
+        "list",
+        "-o",
+        "json",
+        "--recorded",
+        &recording("mlx5-legacy"),
+    ]);
+    std::fs::write(&view, &ran.out).unwrap();
+    let (a, b) = (
+        format!("a={}", view.display()),
+        format!("b={}", view.display()),
+    );
+    let join = "a/ens1f0np0=b/ens1f0np0";
+    let ran = virtfn(&["topology", "--from", &a, "--from", &b, "--join", join]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    insta::assert_snapshot!(ran.out);
+}
+
+#[test]
+fn yaml_says_the_same_as_json() {
+    let tree = recording("ice");
+    let json = virtfn(&["list", "-o", "json", "--recorded", &tree]).out;
+    let yaml = virtfn(&["list", "-o", "yaml", "--recorded", &tree]).out;
+    let from_json: cli::view::HostView = serde_json::from_str(&json).unwrap();
+    let from_yaml: cli::view::HostView = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(from_json, from_yaml);
+}
+
+#[test]
+fn input_that_is_no_recording_or_view_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let none = dir.path().join("none").to_string_lossy().into_owned();
+    let text = file("text", "no tree\n");
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let other = file("other", r#"{"schema": "virtfn.host/v9"}"#);
+    let from = |path: &str| format!("a={path}");
+    let mut all = String::new();
+    for args in [
+        vec!["list", "--recorded", &none],
+        vec!["list", "--recorded", &text],
+        vec!["list", "--recorded", &empty.to_string_lossy()],
+        vec!["topology", "--from", &from(&none)],
+        vec!["topology", "--from", &from(&text)],
+        vec!["topology", "--from", &from(&other)],
+        vec!["topology", "--from", "a"],
+        vec!["topology", "--join", "a"],
+        vec!["list", "cables"],
+        vec!["list", "-o", "xml"],
+    ] {
+        let ran = virtfn(&args);
+        assert_eq!(ran.out, "", "{args:?} wrote a result");
+        all.push_str(&format!("{}\n{}\n", ran.status, ran.err));
+    }
+    let all = all.replace(&*dir.path().to_string_lossy(), "DIR");
+    insta::assert_snapshot!(all);
+}
