@@ -21,12 +21,21 @@ enum Verb {
     Setup(SetupArgs),
     /// Boot machines, run a command, power off
     Run(run::RunArgs),
+    /// Take VFs of two machines from a policy file to a ping
+    Demo(DemoArgs),
 }
 
 #[derive(Debug, Args)]
 struct SetupArgs {
     #[command(flatten)]
     choice: ChoiceArgs,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// The `virtfn` to show
+    #[arg(long, value_name = "PATH", default_value = "virtfn")]
+    virtfn: std::path::PathBuf,
 }
 
 /// What to boot
@@ -65,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match &cli.verb {
         Verb::Setup(args) => setup(args),
         Verb::Run(args) => run::run(args),
+        Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         ui::say(&format!("{error:#}"));

@@ -1,6 +1,7 @@
 //! `virtfn-lab`: runs commands on machines with emulated SR-IOV devices.
 
 mod cli;
+mod demo;
 
 use std::process::ExitCode;
 

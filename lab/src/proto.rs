@@ -279,6 +279,11 @@ impl Exit {
         }
     }
 
+    /// Whether it returned status 0.
+    pub fn success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+
     /// Writes kind, number and text.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, number, text) = match self {

@@ -145,7 +145,6 @@ impl<'a> Apt<'a> {
     }
 
     fn unpack_archives(&self, archives: &Path, root: &Path) -> Result<()> {
-        usr_merged(root)?;
         for entry in
             fs::read_dir(archives).with_context(|| format!("list {}", archives.display()))?
         {
@@ -161,7 +160,7 @@ impl<'a> Apt<'a> {
             )
             .with_context(|| format!("unpack {}", deb.display()))?;
         }
-        Ok(())
+        usr_merge(root)
     }
 
     fn run(&self, program: &str, suite: Suite, args: &[&str]) -> Result<String> {
@@ -200,23 +199,38 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// On a host whose /bin is a link into /usr, unpacked trees must be the same shape, or laying
+/// On a host whose /bin is a link into /usr, unpacked trees must have the same shape, or laying
 /// them under the host's files would hide them.
-fn usr_merged(root: &Path) -> Result<()> {
+fn usr_merge(root: &Path) -> Result<()> {
     for name in ["bin", "sbin", "lib", "lib64"] {
-        let host = Path::new("/").join(name);
         let here = root.join(name);
-        if host.is_symlink() && here.symlink_metadata().is_err() {
-            let target =
-                fs::read_link(&host).with_context(|| format!("read {}", host.display()))?;
-            let target = Path::new("usr").join(target.file_name().unwrap_or_default());
-            fs::create_dir_all(root.join(&target))
-                .with_context(|| format!("make {}", target.display()))?;
+        if Path::new("/").join(name).is_symlink() && here.is_dir() && !here.is_symlink() {
+            let target = Path::new("usr").join(name);
+            merge(&here, &root.join(&target))?;
             std::os::unix::fs::symlink(&target, &here)
                 .with_context(|| format!("link {}", here.display()))?;
         }
     }
     Ok(())
+}
+
+/// Moves all that is in one directory into another.
+fn merge(from: &Path, into: &Path) -> Result<()> {
+    if into.symlink_metadata().is_err() {
+        if let Some(parent) = into.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        }
+        return fs::rename(from, into).with_context(|| format!("move {}", from.display()));
+    }
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let (from, into) = entry.map(|entry| (entry.path(), into.join(entry.file_name())))?;
+        if from.is_dir() && !from.is_symlink() {
+            merge(&from, &into)?;
+        } else {
+            fs::rename(&from, &into).with_context(|| format!("move {}", from.display()))?;
+        }
+    }
+    fs::remove_dir(from).with_context(|| format!("remove {}", from.display()))
 }
 
 /// Runs to the end and returns standard output; the error carries what the program said.

@@ -1,0 +1,13 @@
+//! End-to-end tests that run inside a machine, on a real kernel with emulated SR-IOV devices.
+//!
+//! `cargo xtask test --lab [NAME]` boots one machine with two igb NICs and an NVMe device and runs
+//! this binary in it; `$VIRTFN` names the `virtfn` under test. Every test starts from a host
+//! without VFs ([`support::Machine::fresh`]), so they run one at a time and in any order.
+
+mod apply;
+mod attach;
+mod kill;
+mod list;
+mod refuse;
+mod support;
+mod surprise;

@@ -1,0 +1,129 @@
+//! Bad input: a clear error that names file, object and remedy, and nothing changed.
+
+use std::fs;
+
+use crate::support::*;
+
+/// Applies a policy that must be refused with these words, and checks that nothing changed.
+#[track_caller]
+fn check_refused(policy: &str, texts: &[&str]) {
+    let machine = Machine::fresh();
+    let before = machine.seen();
+    machine.apply(policy).refused(2, texts);
+    assert_eq!(machine.seen(), before);
+    assert!(
+        !fs::exists("/var/lib/virtfn/journal").unwrap_or(true),
+        "a journal was begun"
+    );
+}
+
+#[test]
+fn more_vfs_than_the_device_offers() {
+    check_refused(
+        &policy("greedy", PF0, 8, "netdevice"),
+        &["greedy", PF0, "8", "7", "numVfs"],
+    );
+}
+
+#[test]
+fn a_pf_that_does_not_exist() {
+    let text = policy("lost", "0000:7f:00.0", 2, "netdevice");
+    check_refused(&text, &["lost", "0000:7f:00.0", PF0]);
+}
+
+#[test]
+fn ranges_that_are_none() {
+    for range in ["5-2", "a-b", "3", "", "0-9"] {
+        let text = policy("range", PF0, 4, "netdevice").replace(
+            &format!("rootDevices: [\"{PF0}\"]"),
+            &format!("pfNames: [\"{}#{range}\"]", netdev(PF0)),
+        );
+        check_refused(&text, &["error[", "range", "policy-", "help:"]);
+    }
+}
+
+#[test]
+fn text_that_is_no_yaml() {
+    check_refused("a: [1\nb: }", &["error[", "policy-"]);
+}
+
+#[test]
+fn an_object_of_another_kind() {
+    check_refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n",
+        &["Pod", "SriovNetworkNodePolicy"],
+    );
+}
+
+#[test]
+fn a_file_that_is_huge() {
+    check_refused(&"# padding\n".repeat(1 << 20), &["error[", "policy-"]);
+}
+
+#[test]
+fn unknown_fields_are_warned_of_and_the_rest_is_applied() {
+    let machine = Machine::fresh();
+    let text = policy("typo", PF0, 1, "netdevice").replace("  priority", "  nmuVfs: 3\n  priority");
+    let outcome = machine.apply(&text).ok();
+    assert!(outcome.stderr().contains("nmuVfs"), "{}", outcome.stderr());
+    assert_eq!(num_vfs(PF0), "1");
+}
+
+#[test]
+fn bad_values_of_attach() {
+    let machine = Machine::with_vfs(1);
+    let _blue = Namespace::new("blue");
+    let before = machine.seen();
+    for extra in [
+        ["--mac", "ff:ff:ff:ff:ff:ff"],
+        ["--mac", "00:00:00:00:00:00"],
+        ["--mac", "nonsense"],
+        ["--vlan", "4095"],
+        ["--vlan", "x"],
+        ["--address", "192.0.2.1"],
+        ["--name", "a/b"],
+        ["--name", "a-name-that-is-too-long"],
+        ["--mtu", "1"],
+        ["--netns", "../../etc/passwd"],
+    ] {
+        let mut arguments = vec!["attach", VF0];
+        if extra[0] != "--netns" {
+            arguments.extend(["--netns", "blue"]);
+        }
+        arguments.extend(extra);
+        let outcome = virtfn(&arguments);
+        assert!(
+            matches!(outcome.code(), Some(1 | 2)),
+            "{extra:?}: {:?}",
+            outcome.code()
+        );
+        assert!(
+            outcome.stderr().contains("error"),
+            "{extra:?}: {}",
+            outcome.stderr()
+        );
+        assert_eq!(machine.seen(), before, "{extra:?}");
+    }
+}
+
+#[test]
+fn things_that_are_no_vf_cannot_be_attached() {
+    let machine = Machine::with_vfs(1);
+    let _blue = Namespace::new("blue");
+    let before = machine.seen();
+    let beyond = format!("{}#9", netdev(PF0));
+    for what in [PF0, "0000:7f:00.0", "lo", beyond.as_str(), "../x"] {
+        let outcome = virtfn(&["attach", what, "--netns", "blue"]);
+        assert!(
+            matches!(outcome.code(), Some(1 | 2)),
+            "{what}: {:?}",
+            outcome.code()
+        );
+        assert!(
+            outcome.stderr().contains(what),
+            "{what}: {}",
+            outcome.stderr()
+        );
+        assert_eq!(machine.seen(), before, "{what}");
+    }
+}
