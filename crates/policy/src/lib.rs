@@ -1,1 +1,29 @@
-//! policy.
+//! Pure decisions: what policies mean for a host, and the steps that get it there.
+//!
+//! ```text
+//! policies ─ resolve ─▶ Desired ─ plan ─▶ Plan ─ check ─▶ performed by `host`
+//!               ▲                  ▲
+//!           Inventory          Inventory
+//!               ▼
+//! AttachRequest ─ attach ─▶ AttachPlan
+//! ```
+//!
+//! Every function here is total and deterministic: the same inputs give the same result, byte for
+//! byte. Nothing is read or changed, and no file format is known; that is why `virtfn plan`, the
+//! agent and the tests show the same plan.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod check;
+mod drivers;
+mod plan;
+mod render;
+mod resolve;
+#[cfg(test)]
+mod testing;
+
+pub use check::{InUse, Interrupted, check};
+pub use drivers::{PfDriver, pf_driver};
+pub use plan::plan;
+pub use render::render;
+pub use resolve::{Note, NoteKind, ResolveError, ResolveProblem, Resolved, Trouble, resolve};

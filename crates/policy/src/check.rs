@@ -1,0 +1,99 @@
+//! Whether a plan may be performed as it is: nobody's traffic stops unasked.
+
+use std::fmt;
+
+use model::{Code, Explain, Holder, PciAddress, Plan, VfIndex};
+
+/// Refuses a plan that interrupts somebody, unless that is allowed.
+pub fn check(plan: &Plan, allow_disrupt: bool) -> Result<(), InUse> {
+    if allow_disrupt {
+        return Ok(());
+    }
+    let mut interrupted: Vec<Interrupted> = Vec::new();
+    for pf in &plan.pfs {
+        for planned in &pf.steps {
+            for (vf, holder) in &planned.price.interrupts {
+                if interrupted.iter().any(|seen| seen.vf == *vf) {
+                    continue;
+                }
+                interrupted.push(Interrupted {
+                    pf: pf
+                        .name
+                        .as_ref()
+                        .map_or_else(|| pf.pf.to_string(), |name| format!("{name} ({})", pf.pf)),
+                    vf: *vf,
+                    index: pf.vfs.get(vf).copied(),
+                    holder: holder.clone(),
+                    step: planned.step.to_string(),
+                });
+            }
+        }
+    }
+    if interrupted.is_empty() {
+        Ok(())
+    } else {
+        Err(InUse { interrupted })
+    }
+}
+
+/// A plan would interrupt those who hold VFs. The text has one line a VF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The VFs, each with the first step that interrupts it; never empty.
+    pub interrupted: Vec<Interrupted>,
+}
+
+/// A VF whose holder a plan would interrupt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupted {
+    /// The PF, as people look for it.
+    pub pf: String,
+    /// The VF.
+    pub vf: PciAddress,
+    /// Its number.
+    pub index: Option<VfIndex>,
+    /// Who holds it.
+    pub holder: Holder,
+    /// What would be done.
+    pub step: String,
+}
+
+impl std::error::Error for InUse {}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.interrupted.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            let Interrupted {
+                pf,
+                vf,
+                index,
+                holder,
+                step,
+            } = line;
+            let index = index.map_or("VF".to_owned(), |index| index.to_string());
+            write!(
+                f,
+                "PF {pf}: {index} ({vf}) is in use by {holder}, and \"{step}\" would interrupt it"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Explain for InUse {
+    fn code(&self) -> Code {
+        Code::new("vf-in-use")
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let first = self.interrupted.first()?;
+        Some(format!(
+            "free it first, as with `virtfn detach {}`, or interrupt its holder with \
+             `virtfn apply --disrupt`",
+            first.vf
+        ))
+    }
+}

@@ -1,0 +1,142 @@
+//! The steps of the VFs of one PF: driver, netdev, MTU.
+
+use model::{
+    BindTarget, Function, Mtu, NetnsTarget, PciAddress, Price, Step, VfDriver, VfGroup, VfIndex,
+};
+
+use super::Planner;
+
+/// One VF, and what is wanted of it.
+struct Wanted<'a> {
+    address: PciAddress,
+    group: &'a VfGroup,
+    /// The VF, unless it does not exist yet.
+    seen: Option<&'a Function>,
+    /// Will its netdev be a new one?
+    is_new: bool,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans the steps of all VFs, one kind after the other.
+    pub(super) fn vfs(&mut self) {
+        let mut wanted = self.wanted_vfs();
+        for vf in &mut wanted {
+            self.bind(vf);
+        }
+        for vf in &wanted {
+            if vf.is_new && vf.group.driver == VfDriver::Kernel {
+                let function = vf.address;
+                self.step(Step::AwaitNetdev { function }, None, None);
+            }
+        }
+        for vf in &wanted {
+            self.mtu(vf);
+        }
+    }
+
+    fn wanted_vfs(&mut self) -> Vec<Wanted<'a>> {
+        let mut all = Vec::new();
+        for index in (0..self.wanted.num_vfs).map(VfIndex) {
+            let Some(group) = self.wanted.group_of(index) else {
+                continue;
+            };
+            let address = if self.are_new {
+                self.predicted(index)
+            } else {
+                self.facts.vfs.get(&index).copied()
+            };
+            let Some(address) = address else {
+                self.plan.is_cut |= self.are_new;
+                continue;
+            };
+            if self.are_new {
+                self.plan.vfs.insert(address, index);
+            }
+            let seen = self.seen.get(address).filter(|_| !self.are_new);
+            all.push(Wanted {
+                address,
+                group,
+                seen,
+                is_new: seen.is_none(),
+            });
+        }
+        all
+    }
+
+    /// Returns where VF `index` will be, as far as the PF says.
+    fn predicted(&self, index: VfIndex) -> Option<PciAddress> {
+        let offset = self.facts.offset.filter(|offset| *offset > 0)?;
+        let shift = match index.0 {
+            0 => offset,
+            index => {
+                let stride = self.facts.stride.filter(|stride| *stride > 0)?;
+                offset.checked_add(stride.checked_mul(index)?)?
+            }
+        };
+        let pf = self.pf.address;
+        Some(pf.with_routing_id(pf.routing_id().checked_add(shift)?))
+    }
+
+    fn bind(&mut self, vf: &mut Wanted<'_>) {
+        let function = vf.address;
+        let driver = vf.seen.and_then(|seen| seen.driver.as_ref());
+        let to = match &vf.group.driver {
+            VfDriver::Named(name) if driver == Some(name) => return,
+            VfDriver::Named(name) => BindTarget::Driver(name.clone()),
+            VfDriver::Kernel => {
+                let is_right = match vf.seen {
+                    Some(_) => driver.is_some_and(|driver| !driver.is_user_space()),
+                    None => self.facts.autoprobe != Some(false),
+                };
+                if is_right {
+                    return;
+                }
+                BindTarget::Default
+            }
+        };
+        vf.is_new = true;
+        let Some(seen) = vf.seen else {
+            return self.step(Step::Bind { function, to }, None, None);
+        };
+        let (before, back) = match driver {
+            None => ("no driver".to_owned(), BindTarget::Nothing),
+            Some(driver) if driver.is_user_space() => {
+                (driver.to_string(), BindTarget::Driver(driver.clone()))
+            }
+            Some(driver) => (driver.to_string(), BindTarget::Default),
+        };
+        let holder = seen.vf().and_then(|facts| facts.holder.clone());
+        let price = Price {
+            interrupts: holder
+                .map(|holder| (function, holder))
+                .into_iter()
+                .collect(),
+            ..Price::default()
+        };
+        let undo = Some(Step::Bind { function, to: back });
+        self.priced(Step::Bind { function, to }, Some(before), undo, price);
+    }
+
+    fn mtu(&mut self, vf: &Wanted<'_>) {
+        let function = vf.address;
+        let netns = NetnsTarget::Host;
+        let (VfDriver::Kernel, Some(mtu)) = (&vf.group.driver, vf.group.mtu) else {
+            return;
+        };
+        let set = |mtu| Step::SetMtu {
+            function,
+            netns: netns.clone(),
+            mtu,
+        };
+        if vf.is_new {
+            return self.step(set(mtu), None, None);
+        }
+        let Some(seen) = vf.seen else { return };
+        let is_held = seen.vf().is_some_and(|facts| facts.holder.is_some());
+        let netdev = seen.netdev().filter(|netdev| netdev.netns == netns.netns());
+        if let Some(netdev) = netdev.filter(|netdev| !is_held && netdev.mtu != mtu.get()) {
+            let undo = Mtu::new(netdev.mtu).map(set);
+            self.step(set(mtu), Some(format!("mtu {}", netdev.mtu)), undo);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Plans as text: the same in the command line, the agent and the tests.
+//!
+//! ```text
+//! pf ens1f0 0000:3b:00.0   traffic kept, no drain
+//!   1    set link up                      was down
+//!   2    have 2 VFs                       was 0 VFs
+//!   3-4  vf 0-1: wait for the netdev
+//! ```
+//!
+//! Equal steps of neighbouring VFs are one line, so that 64 VFs do not hide what matters.
+
+use std::fmt::Write;
+
+use model::{PfPlan, Plan, PlannedStep, VfIndex};
+
+/// Writes a plan, one line a step or a run of equal steps.
+#[must_use]
+pub fn render(plan: &Plan) -> String {
+    if plan.is_empty() {
+        return "nothing to do\n".to_owned();
+    }
+    let mut text = String::new();
+    for pf in plan.pfs.iter().filter(|pf| !pf.steps.is_empty()) {
+        render_pf(pf, &mut text);
+    }
+    text
+}
+
+fn render_pf(pf: &PfPlan, text: &mut String) {
+    let name = pf.name.as_ref().map_or("-", |name| name.as_str());
+    line(text, &format!("pf {name} {}   {}", pf.pf, price(pf)));
+    let lines = lines(pf);
+    let numbers = lines.iter().map(|line| line.number.len()).max();
+    let whats = lines.iter().map(|line| line.what.chars().count()).max();
+    let (numbers, whats) = (numbers.unwrap_or(0), whats.unwrap_or(0).min(60));
+    for Line { number, what, rest } in lines {
+        line(
+            text,
+            &format!("  {number:<numbers$}  {what:<whats$}   {rest}"),
+        );
+    }
+    if pf.is_cut {
+        line(
+            text,
+            &format!("  {:<numbers$}  then more, once the VFs exist", "…"),
+        );
+    }
+}
+
+/// Writes a line without blanks at its end.
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+fn price(pf: &PfPlan) -> String {
+    let mut holders: Vec<_> = pf
+        .steps
+        .iter()
+        .flat_map(|step| step.price.interrupts.iter().map(|(vf, _)| *vf))
+        .collect();
+    holders.sort();
+    holders.dedup();
+    let destroys = pf.steps.iter().any(|step| step.price.destroys_vfs);
+    let mut words = match (holders.len(), destroys) {
+        (0, false) => "traffic kept, no drain".to_owned(),
+        (0, true) => "all its VFs are made anew, none is in use, no drain".to_owned(),
+        (1, _) => "interrupts 1 VF in use, drain first".to_owned(),
+        (many, _) => format!("interrupts {many} VFs in use, drain first"),
+    };
+    if let Some(reason) = pf.steps.iter().find_map(|step| step.price.reboot.as_ref()) {
+        words.push_str(&format!("; takes effect after a reboot ({reason})"));
+    }
+    words
+}
+
+struct Line {
+    number: String,
+    what: String,
+    rest: String,
+}
+
+/// A run of equal steps on VFs with consecutive numbers.
+struct Run<'a> {
+    first: usize,
+    last: usize,
+    vfs: Option<(VfIndex, VfIndex)>,
+    step: &'a PlannedStep,
+}
+
+fn lines(pf: &PfPlan) -> Vec<Line> {
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    for (at, step) in pf.steps.iter().enumerate() {
+        let vf = pf.vfs.get(&step.step.function()).copied();
+        if let Some(run) = runs.last_mut()
+            && let (Some((_, last)), Some(vf)) = (&mut run.vfs, vf)
+            && last.0.checked_add(1) == Some(vf.0)
+            && is_same(run.step, step)
+        {
+            *last = vf;
+            run.last = at;
+            continue;
+        }
+        runs.push(Run {
+            first: at,
+            last: at,
+            vfs: vf.map(|vf| (vf, vf)),
+            step,
+        });
+    }
+    runs.iter().map(|run| run_line(pf, run)).collect()
+}
+
+fn run_line(pf: &PfPlan, run: &Run<'_>) -> Line {
+    let (first, last) = (run.first + 1, run.last + 1);
+    let step = &run.step.step;
+    let what = match run.vfs {
+        Some((a, b)) if a != b => format!("{a}-{}: {step}", b.0),
+        Some((vf, _)) => format!("{vf}: {step}"),
+        None if step.function() != pf.pf => format!("{}: {step}", step.function()),
+        None => step.to_string(),
+    };
+    let mut rest: Vec<String> = Vec::new();
+    rest.extend(
+        run.step
+            .before
+            .as_ref()
+            .map(|before| format!("was {before}")),
+    );
+    let price = &run.step.price;
+    if price.destroys_vfs {
+        rest.push("destroys all its VFs".to_owned());
+    }
+    for (vf, holder) in &price.interrupts {
+        let vf = pf
+            .vfs
+            .get(vf)
+            .map_or_else(|| vf.to_string(), VfIndex::to_string);
+        rest.push(format!("interrupts {vf} in use by {holder}"));
+    }
+    Line {
+        number: if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        },
+        what,
+        rest: rest.join(", "),
+    }
+}
+
+/// Do two steps differ in nothing but the VF? What costs somebody something stands alone.
+fn is_same(a: &PlannedStep, b: &PlannedStep) -> bool {
+    a.price.is_free()
+        && b.price.is_free()
+        && a.before == b.before
+        && a.step.kind() == b.step.kind()
+        && a.step.to_string() == b.step.to_string()
+}
