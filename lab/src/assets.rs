@@ -8,6 +8,7 @@ mod apt;
 mod cache;
 mod initramfs;
 mod kernel;
+mod kvm;
 mod qemu;
 mod tools;
 
@@ -85,12 +86,6 @@ impl Assets {
             initramfs,
             cache,
         })
-    }
-
-    /// Whether KVM runs this kernel. A `/dev/kvm` alone proves nothing: nested and paravirtual
-    /// ones may give up in the middle of a boot, so a kernel is booted once per boot of the host.
-    pub(crate) fn kvm_works(&self, _say: &dyn Fn(&str)) -> bool {
-        false
     }
 
     /// Reads every file of the cache and drops what is damaged, so that [`Assets::ready`] redoes it.

@@ -1,13 +1,21 @@
 //! The command line.
+//!
+//! Exit status: the command's own (128 + n for signal n, 126 and 127 if it could not be
+//! started); 124 when time was up; 125 when the lab failed; 2 for bad usage.
 
+mod kept;
 mod run;
+mod session;
+mod topology;
 mod ui;
+mod unseen;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-/// Machines with emulated SR-IOV devices
+/// Machines with emulated SR-IOV devices, on the host's own files
 #[derive(Debug, Parser)]
 #[command(name = "virtfn-lab", version)]
 struct Cli {
@@ -17,18 +25,31 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Fetch what the lab needs and the host lacks
+    /// Fetch what the lab needs and the host lacks, and check what was fetched before
     Setup(SetupArgs),
     /// Boot machines, run a command, power off
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    /// Boot machines and open a shell on the first
+    Shell(Box<run::ShellArgs>),
+    /// Boot machines and keep them running
+    Up(Box<kept::UpArgs>),
+    /// Run a command on a machine that is up
+    Exec(kept::ExecArgs),
+    /// Power kept machines off
+    Down(kept::NameArgs),
+    /// List the labs that are up
+    List,
     /// Take VFs of two machines from a policy file to a ping
     Demo(DemoArgs),
+    /// Own machines that stay up
+    #[command(hide = true)]
+    Keep(Box<kept::UpArgs>),
 }
 
 #[derive(Debug, Args)]
 struct SetupArgs {
     #[command(flatten)]
-    choice: ChoiceArgs,
+    topology: topology::TopologyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -38,59 +59,44 @@ struct DemoArgs {
     virtfn: std::path::PathBuf,
 }
 
-/// What to boot
-#[derive(Clone, Debug, Default, Args)]
-struct ChoiceArgs {
-    /// QEMU for x86-64 with the igb device [env: VIRTFN_LAB_QEMU]
-    #[arg(long, value_name = "PATH", global = true)]
-    qemu: Option<std::path::PathBuf>,
-    /// Kernel image [env: VIRTFN_LAB_KERNEL]
-    #[arg(long, value_name = "PATH", global = true)]
-    kernel: Option<std::path::PathBuf>,
-    /// Module tree of that kernel, /lib/modules/VERSION [env: VIRTFN_LAB_MODULES]
-    #[arg(long, value_name = "DIR", global = true)]
-    modules: Option<std::path::PathBuf>,
-}
-
-impl ChoiceArgs {
-    fn choice(&self) -> lab::Choice {
-        let env = lab::Choice::from_env();
-        lab::Choice {
-            qemu: self.qemu.clone().or(env.qemu),
-            kernel: self.kernel.clone().or(env.kernel),
-            modules: self.modules.clone().or(env.modules),
-        }
-    }
-}
-
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            // A closed stream is no reason to fail.
             error.print().ok();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let result = match &cli.verb {
-        Verb::Setup(args) => setup(args),
-        Verb::Run(args) => run::run(args),
+    let result = match cli.verb {
+        Verb::Setup(args) => setup(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Shell(args) => run::shell(*args),
+        Verb::Up(args) => kept::up(&args),
+        Verb::Exec(args) => kept::exec(&args),
+        Verb::Down(args) => kept::down(&args),
+        Verb::List => kept::list(),
         Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
+        Verb::Keep(args) => kept::keep(&args),
     };
     result.unwrap_or_else(|error| {
         ui::say(&format!("{error:#}"));
-        // As `env`, `timeout` and container runtimes: apart from what a command returns.
         ExitCode::from(125)
     })
 }
 
-fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
+fn setup(args: &SetupArgs) -> Result<ExitCode> {
     lab::Assets::check_content(&ui::say)?;
-    let assets = lab::Assets::ready(&args.choice.choice(), &ui::say)?;
+    let assets = lab::Assets::ready(&args.topology.choice(), &ui::say)?;
+    let (qemu, kernel) = (&assets.qemu, &assets.kernel);
+    ui::out(&format!("qemu     {}\n", qemu.program.display()));
     ui::out(&format!(
-        "qemu     {}\nkernel   {}\nmodules  {}\n",
-        assets.qemu.program.display(),
-        assets.kernel.image.display(),
-        assets.kernel.modules.display()
+        "kernel   {}\nmodules  {}\n",
+        kernel.image.display(),
+        kernel.modules.display()
     ));
+    if let Some(tools) = &assets.tools {
+        ui::out(&format!("tools    {}\n", tools.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::assets::{Assets, Choice};
 use crate::bundle;
@@ -119,9 +119,7 @@ impl Boot<'_> {
             results
                 .into_iter()
                 .map(|result| {
-                    result.unwrap_or_else(|_| {
-                        Err(anyhow::anyhow!("a thread that boots a machine died"))
-                    })
+                    result.unwrap_or_else(|_| Err(anyhow!("a thread that boots a machine died")))
                 })
                 .collect::<Result<Vec<_>>>()
         })?;
@@ -170,7 +168,8 @@ impl Boot<'_> {
         });
         let serial = Log::with_copy(copy.transpose()?);
         let inherited = wires.into_iter().flatten().chain([theirs]).collect();
-        let process = Process::start(&name, command, inherited, serial, &self.kill)?;
+        let process = Process::start(&name, command, inherited, serial.clone(), &self.kill)?;
+        let errors = process.errors().clone();
         let channel = Channel::new(ours, &name)?;
         let config = Config {
             hostname: name.clone(),
@@ -184,13 +183,22 @@ impl Boot<'_> {
             }
             .to_owned(),
         };
-        Machine::await_boot(
-            &name,
-            process,
-            channel,
-            &Frame::new(Kind::Config, 0, config.encode()),
-            deadline,
-        )
+        let config = Frame::new(Kind::Config, 0, config.encode());
+        Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {
+            if self.kill.is_thrown() {
+                return error;
+            }
+            match bundle::boot_failure(
+                &assets.cache,
+                &format!("{error:#}"),
+                &name,
+                &serial,
+                &errors,
+            ) {
+                Ok(dir) => anyhow!("{error:#}\nwhole logs are in {}", dir.display()),
+                Err(lost) => anyhow!("{error:#}\nthe logs could not be kept: {lost:#}"),
+            }
+        })
     }
 }
 

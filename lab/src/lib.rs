@@ -27,9 +27,12 @@ mod machine;
 )]
 mod proto;
 mod topology;
+pub mod up;
 
 pub use crate::assets::{Assets, Choice, Kernel, Qemu};
 pub use crate::lab::{Boot, Lab};
-pub use crate::machine::{Command, Events, KillSwitch, Machine, Output, Running, TimedOut, Timing};
+pub use crate::machine::{
+    Command, Control, Event, KillSwitch, Machine, Output, Running, TimedOut, Timing,
+};
 pub use crate::proto::Exit;
 pub use crate::topology::{Nic, Topology};

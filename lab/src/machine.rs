@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub(crate) use channel::Channel;
-pub use command::{Command, Events, Output, Running, TimedOut};
+pub use command::{Command, Control, Event, Output, Running, TimedOut};
 pub(crate) use log::Log;
 pub use process::KillSwitch;
 pub(crate) use process::Process;
@@ -194,12 +194,6 @@ impl Machine {
                 process.kill();
                 process.await_end(POWER_OFF);
             }
-        }
-    }
-
-    pub(crate) fn kill(&self) {
-        if let Some(process) = &self.process {
-            process.kill();
         }
     }
 }

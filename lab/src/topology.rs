@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Most machines in one lab: more would only take turns on the processors.
-pub const MAX_MACHINES: usize = 8;
+pub(crate) const MAX_MACHINES: usize = 8;
 /// Most devices of a kind in one machine; each sits behind a root port of its own.
-pub const MAX_NICS: usize = 8;
+pub(crate) const MAX_NICS: usize = 8;
 
 /// The shape of a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]

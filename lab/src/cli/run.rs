@@ -1,184 +1,213 @@
-//! `virtfn-lab run`: one boot, one command.
+//! `virtfn-lab run` and `virtfn-lab shell`: one boot, one command.
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
-use lab::{Boot, Events, Exit, KillSwitch, Lab, Machine, Nic, Topology};
+use lab::{Boot, Exit, Lab, TimedOut};
 
-use super::{ChoiceArgs, ui};
-
-/// The devices and machines of a lab
-#[derive(Clone, Debug, Args)]
-pub(crate) struct TopologyArgs {
-    /// How many machines
-    #[arg(long, short = 'm', value_name = "N", default_value_t = 1)]
-    machines: usize,
-    /// NICs of each machine: igb, igb:acs=off, user; NIC n of all machines is on one wire
-    #[arg(
-        long,
-        value_name = "NIC[,NIC…]",
-        value_delimiter = ',',
-        default_value = "igb"
-    )]
-    nic: Vec<String>,
-    /// An NVMe controller with VFs
-    #[arg(long, value_name = "vfs=N", value_parser = parse_nvme)]
-    nvme: Option<u8>,
-    /// More words for the kernel command line
-    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
-    append: Vec<String>,
-    /// Memory of each machine in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    mem: u32,
-    /// Processors of each machine
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    cpus: u8,
-    /// One more argument for QEMU
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    qemu_arg: Vec<String>,
-}
-
-impl TopologyArgs {
-    pub(crate) fn topology(&self) -> Result<Topology> {
-        let nics = self
-            .nic
-            .iter()
-            .filter(|nic| *nic != "none")
-            .map(|nic| nic.parse());
-        Ok(Topology {
-            nics: nics.collect::<Result<Vec<Nic>, _>>()?,
-            nvme_vfs: self.nvme,
-            memory_mib: self.mem,
-            cpus: self.cpus,
-            append: self.append.clone(),
-            qemu_args: self.qemu_arg.clone(),
-            ..Topology::bare(self.machines)
-        })
-    }
-}
+use super::session::{Caught, Session, on_terminal};
+use super::topology::{TopologyArgs, parse_time};
+use super::{ui, unseen};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     topology: TopologyArgs,
-    #[command(flatten)]
-    choice: ChoiceArgs,
+    /// Machine that runs the command: a number from 0, or all (output then carries names)
+    #[arg(long, value_name = "K|all", default_value = "0")]
+    on: On,
     /// Stop after this time with status 124, such as 90s or 10m
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     timeout: Duration,
+    /// Set a variable for the command
+    #[arg(long, short = 'e', value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Give the command a terminal
+    #[arg(long, short = 't')]
+    tty: bool,
+    /// Keep no logs of a command that fails
+    #[arg(long)]
+    no_bundle: bool,
     /// Say where the time went
     #[arg(long)]
     timing: bool,
-    /// Command to run as root
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    /// Command to run as root, in the current directory
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    #[command(flatten)]
+    topology: TopologyArgs,
+}
+
+/// Which machines run a command.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    One(usize),
+    All,
+}
+
+impl FromStr for On {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text
+                .parse()
+                .map(Self::One)
+                .map_err(|_| "not a machine's number or all".to_owned()),
+        }
+    }
+}
+
+pub(crate) fn shell(args: ShellArgs) -> Result<ExitCode> {
+    ensure!(
+        on_terminal(),
+        "shell needs a terminal; `virtfn-lab run -- CMD` does not"
+    );
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    run(&RunArgs {
+        topology: args.topology,
+        on: On::One(0),
+        // As long as somebody sits there; a year is the longest that can be said.
+        timeout: Duration::from_secs(365 * 24 * 3600),
+        env: Vec::new(),
+        tty: true,
+        no_bundle: true,
+        timing: false,
+        command: vec![shell],
+    })
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let topology = args.topology.topology()?;
+    if let On::One(index) = args.on {
+        ensure!(
+            index < topology.machines,
+            "--on {index}: there are {} machines, counted from 0",
+            topology.machines
+        );
+    }
     let boot = Boot {
-        choice: args.choice.choice(),
+        choice: args.topology.choice(),
         say: &ui::say,
         ..Boot::default()
     };
-    let interrupted = on_signals(&boot.kill)?;
+    unseen::warn();
+    let caught = Caught::new(Some(boot.kill.clone()))?;
     let result = boot.boot(&topology).and_then(|lab| {
         let booted = start.elapsed();
-        let exit = command(&lab[0], args, start + args.timeout)?;
+        let result = commands(&lab, args, &caught);
         let ended = start.elapsed();
-        lab.power_off();
+        if caught.signal() == 0 && !args.no_bundle {
+            keep_logs(&lab, &result);
+        }
+        let details = timing(&lab);
+        if caught.signal() == 0 {
+            lab.power_off();
+        }
         if args.timing {
+            let (command, off) = (ended - booted, start.elapsed() - ended);
+            let total = start.elapsed();
             ui::say(&format!(
-                "booted {booted:.2?}, command ended {ended:.2?}, off {:.2?}",
-                start.elapsed()
+                "boot {booted:.2?}, command {command:.2?}, power off {off:.2?}, all {total:.2?}"
             ));
+            ui::say(&details);
         }
-        Ok(exit)
+        result
     });
-    match interrupted.load(Ordering::Relaxed) {
-        0 => result.map(|exit| exit_code(exit.status())),
-        signal => Ok(exit_code(128 + signal)),
-    }
-}
-
-fn command(machine: &Machine, args: &RunArgs, deadline: Instant) -> Result<Exit> {
-    let mut command = machine.command(&args.command);
-    if let Ok(dir) = std::env::current_dir() {
-        command = command.cwd(dir);
-    }
-    let running = command.start()?;
-    running.feed(io::stdin())?;
-    let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
-    loop {
-        use io::Write;
-        match running.next(deadline)?.context("time is up")? {
-            Events::Stdout(bytes) => stdout.write_all(&bytes).and_then(|()| stdout.flush())?,
-            Events::Stderr(bytes) => stderr.write_all(&bytes)?,
-            Events::Exit(exit) => {
-                if let Exit::NotStarted(_, why) = &exit {
-                    ui::say(why);
-                }
-                return Ok(exit);
-            }
+    match (caught.signal(), result) {
+        (0, Ok(exit)) => Ok(ui::exit_code(exit.status())),
+        (0, Err(error)) if error.is::<TimedOut>() => {
+            ui::say(&format!("{error:#}"));
+            Ok(ExitCode::from(124))
         }
+        (0, Err(error)) => Err(error),
+        (signal, _) => Ok(ui::exit_code(128 + signal)),
     }
 }
 
-pub(crate) fn on_signals(kill: &KillSwitch) -> Result<Arc<AtomicI32>> {
-    let caught = Arc::new(AtomicI32::new(0));
-    let (kill, told) = (kill.clone(), Arc::clone(&caught));
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("catch signals")?;
-    let wait = move || {
-        for signal in &mut signals {
-            told.store(signal, Ordering::Relaxed);
-            kill.throw();
-        }
+fn commands(lab: &Lab, args: &RunArgs, caught: &Caught) -> Result<Exit> {
+    let session = Session {
+        argv: args.command.clone(),
+        env: ui::environment(&args.env, args.tty),
+        cwd: std::env::current_dir().ok(),
+        terminal: args.tty,
+        limit: args.timeout,
     };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(wait)
-        .context("start a thread for signals")?;
-    Ok(caught)
-}
-
-fn exit_code(status: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(status & 0xff).unwrap_or(1))
-}
-
-fn parse_nvme(text: &str) -> Result<u8, String> {
-    let number = text
-        .strip_prefix("vfs=")
-        .and_then(|number| number.parse().ok());
-    number.ok_or_else(|| "not of the form vfs=4".to_owned())
-}
-
-pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let number: Option<u64> = number.parse().ok();
-    let factor = match unit {
-        "s" | "" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        _ => None,
+    let exit = match args.on {
+        On::One(index) => session.run(&lab[index], caught, None)?,
+        On::All => thread::scope(|scope| {
+            let each = lab.machines().iter().map(|machine| {
+                let session = &session;
+                scope.spawn(move || session.run(machine, caught, Some(machine.name())))
+            });
+            let each: Vec<_> = each.collect();
+            let results = each
+                .into_iter()
+                .map(|thread| thread.join().ok().context("a thread died")?);
+            let exits = results.collect::<Result<Vec<_>>>()?;
+            Ok::<_, anyhow::Error>(
+                exits
+                    .into_iter()
+                    .find(|exit| !exit.success())
+                    .unwrap_or(Exit::Code(0)),
+            )
+        })?,
     };
-    let seconds = number
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor));
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| "not a time such as 90s, 10m or 1h".to_owned())
+    if let Exit::NotStarted(_, why) = &exit {
+        ui::say(why);
+    }
+    Ok(exit)
+}
+
+fn keep_logs(lab: &Lab, result: &Result<Exit>) {
+    let why = match result {
+        Ok(exit) if exit.success() => return,
+        // A command that is not there says nothing about the machine.
+        Ok(Exit::NotStarted(..)) => return,
+        Ok(exit) => format!("the command ended with {exit:?}"),
+        Err(error) => format!("{error:#}"),
+    };
+    match lab.bundle(&why) {
+        Ok(dir) => ui::say(&format!(
+            "logs and state of the machines are in {}",
+            dir.display()
+        )),
+        Err(error) => ui::say(&format!(
+            "logs and state of the machines could not be kept: {error:#}"
+        )),
+    }
+}
+
+fn timing(lab: &Lab) -> String {
+    let each = lab.machines().iter().map(|machine| {
+        let timing = machine.timing();
+        let (ready, kernel) = (timing.ready.as_secs_f32(), &timing.guest_uptime);
+        format!(
+            "{} ready {ready:.2}s after its start, {kernel}s by its own clock",
+            machine.name()
+        )
+    });
+    let by = if lab.is_accelerated() {
+        "KVM"
+    } else {
+        "emulated"
+    };
+    format!("{by}; {}", each.collect::<Vec<_>>().join("; "))
 }

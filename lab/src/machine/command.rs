@@ -1,7 +1,7 @@
 //! Commands in a machine, from one line to a terminal.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Machine;
+use super::{Channel, Machine};
 use crate::proto::{self, CHUNK, Exec, Exit, Frame, Kind, WINDOW, cost};
 
 /// How long a command may run unless told otherwise.
@@ -48,7 +48,7 @@ pub struct TimedOut {
 
 /// What a running command does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Events {
+pub enum Event {
     /// It wrote to its standard output (or terminal).
     Stdout(Vec<u8>),
     /// It wrote to its standard error.
@@ -67,6 +67,13 @@ pub struct Running<'m> {
     input: Arc<Input>,
 }
 
+/// Controls a running command.
+#[derive(Clone, Debug)]
+pub struct Control {
+    channel: Arc<Channel>,
+    id: u32,
+}
+
 #[derive(Debug, Default)]
 struct Input {
     state: Mutex<InputState>,
@@ -77,6 +84,16 @@ struct Input {
 struct InputState {
     ahead: usize,
     over: bool,
+}
+
+impl TimedOut {
+    /// For a command that was given up.
+    pub fn new(running: &Running<'_>, limit: Duration) -> Self {
+        Self {
+            what: running.what.clone(),
+            limit,
+        }
+    }
 }
 
 impl<'m> Command<'m> {
@@ -150,9 +167,9 @@ impl<'m> Command<'m> {
         };
         loop {
             match running.next(deadline)? {
-                Some(Events::Stdout(bytes)) => output.stdout.extend(bytes),
-                Some(Events::Stderr(bytes)) => output.stderr.extend(bytes),
-                Some(Events::Exit(exit)) => {
+                Some(Event::Stdout(bytes)) => output.stdout.extend(bytes),
+                Some(Event::Stderr(bytes)) => output.stderr.extend(bytes),
+                Some(Event::Exit(exit)) => {
                     output.exit = exit;
                     return Ok(output);
                 }
@@ -198,7 +215,7 @@ impl Running<'_> {
     ///
     /// Data counts as consumed when it is returned, so a caller that does not come back stops
     /// the command, not the machine.
-    pub fn next(&self, deadline: Instant) -> Result<Option<Events>> {
+    pub fn next(&self, deadline: Instant) -> Result<Option<Event>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let frame = match self.frames.recv_timeout(left) {
@@ -227,14 +244,14 @@ impl Running<'_> {
                         .send(&Frame::credit(self.id, frame.kind, frame.payload.len()))
                         .ok();
                     return Ok(Some(match frame.kind {
-                        Kind::Stdout => Events::Stdout(frame.payload),
-                        _ => Events::Stderr(frame.payload),
+                        Kind::Stdout => Event::Stdout(frame.payload),
+                        _ => Event::Stderr(frame.payload),
                     }));
                 }
                 Kind::Exit => {
                     let exit = Exit::decode(&frame.payload)
                         .context("the machine sent a malformed exit status")?;
-                    return Ok(Some(Events::Exit(exit)));
+                    return Ok(Some(Event::Exit(exit)));
                 }
                 _ => {}
             }
@@ -274,18 +291,26 @@ impl Running<'_> {
         Ok(())
     }
 
+    /// A handle to control it from another thread.
+    pub fn control(&self) -> Control {
+        Control {
+            channel: Arc::clone(&self.machine.channel),
+            id: self.id,
+        }
+    }
+}
+
+impl Control {
     /// Sends a signal to the command and all that it started in its process group.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let signal = u8::try_from(signal).context("a signal's number")?;
-        self.machine
-            .channel
+        self.channel
             .send(&Frame::new(Kind::Signal, self.id, [signal]))
     }
 
     /// Tells the command's terminal its new size.
     pub fn resize(&self, size: (u16, u16)) -> Result<()> {
-        self.machine
-            .channel
+        self.channel
             .send(&Frame::new(Kind::Resize, self.id, proto::size_bytes(size)))
     }
 }
@@ -302,7 +327,9 @@ impl Drop for Running<'_> {
             self.input.changed.notify_all();
             drop(input);
             // Nobody waits for it any more. A command that has ended is not there to be killed.
-            self.signal(rustix::process::Signal::KILL.as_raw()).ok();
+            self.control()
+                .signal(rustix::process::Signal::KILL.as_raw())
+                .ok();
             self.machine.channel.close(self.id);
         }
     }
@@ -360,26 +387,5 @@ pub(crate) fn describe(exit: &Exit) -> String {
         Exit::Code(code) => format!("status {code}"),
         Exit::Signal(signal) => format!("signal {signal}"),
         Exit::NotStarted(_, why) => why.clone(),
-    }
-}
-
-/// Writes all of what a command writes, as it comes, and returns how it ended.
-pub(crate) fn relay(
-    running: &Running<'_>,
-    deadline: Instant,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> Result<Option<Exit>> {
-    loop {
-        let (stream, bytes): (&mut dyn Write, _) = match running.next(deadline)? {
-            Some(Events::Stdout(bytes)) => (stdout, bytes),
-            Some(Events::Stderr(bytes)) => (stderr, bytes),
-            Some(Events::Exit(exit)) => return Ok(Some(exit)),
-            None => return Ok(None),
-        };
-        stream
-            .write_all(&bytes)
-            .and_then(|()| stream.flush())
-            .context("write the output of the command")?;
     }
 }
