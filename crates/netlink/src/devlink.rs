@@ -216,15 +216,15 @@ pub fn set_eswitch(
     device: &Handle,
     mode: EswitchMode,
 ) -> Result<(), RequestError> {
-    let operation = format_args!("set the eswitch mode of {device} to {mode}").to_string();
-    let family = Family::need(socket, FAMILY, format_args!("{operation}"))?;
+    let operation = format_args!("set the eswitch mode of {device} to {mode}");
+    let family = Family::need(socket, FAMILY, operation)?;
     let mut request = about(family, CMD_ESWITCH_SET, device);
     let number = match mode {
         EswitchMode::Legacy => 0,
         EswitchMode::Switchdev => 1,
     };
     request.u16(ATTR_ESWITCH_MODE, number);
-    socket.change(format_args!("{operation}"), &mut request)
+    socket.change(operation, &mut request)
 }
 
 /// Returns driver, serial number and versions of a device; `None` when it does not say.

@@ -93,7 +93,7 @@ pub fn driver(socket: &mut Socket, name: &IfName) -> Result<Option<Driver>, Requ
         Err(errno) => {
             let call = "ioctl";
             let fault = Fault::Call { call, errno };
-            let operation = format_args!("read the driver of interface {name}").to_string();
+            let operation = format_args!("read the driver of interface {name}");
             Err(RequestError::new(operation, fault))
         }
     }

@@ -27,6 +27,9 @@ mod socket;
 mod vf;
 mod wire;
 
+#[cfg(test)]
+mod testing;
+
 pub mod devlink;
 pub mod ethtool;
 pub mod rdma;

@@ -151,7 +151,8 @@ impl Link {
 pub enum VfList {
     /// No.
     Omit,
-    /// Yes, without statistics.
+    /// Yes, without statistics. A PF with many VFs may then be refused as
+    /// [`RequestError::is_answer_too_long`]; some kernels do it to InfiniBand from 16 VFs on.
     Include,
 }
 

@@ -195,6 +195,23 @@ mod tests {
         assert_eq!((device.index, device.name.as_str()), (3, "mlx5_2"));
     }
 
+    /// As Linux 6.12 sent it for `rxe0` on an Ethernet NIC.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn captured_answers_are_read() {
+        let bytes = include_bytes!("../corpus/rdma/rxe-device");
+        let device = device(Attributes::new(bytes)).unwrap();
+        assert_eq!((device.index, device.name.as_str()), (0, "rxe0"));
+        let guid = device.node_guid.unwrap();
+        assert_eq!(guid.sysfs_text(), "5054:00ff:fe1a:0000");
+        assert_eq!(device.firmware, None);
+        let port = port(Attributes::new(include_bytes!("../corpus/rdma/rxe-port")));
+        let netdev = IfIndex::new(2);
+        assert_eq!(port, Some(Port { index: 1, netdev }));
+        let system = Attributes::new(include_bytes!("../corpus/rdma/system"));
+        assert_eq!(mode(system), Some(RdmaNetnsMode::Shared));
+    }
+
     #[test]
     fn exclusive_is_zero_on_the_wire() {
         let exclusive = answer(|sys| {

@@ -116,7 +116,7 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open(protocol: Protocol) -> Result<Self, RequestError> {
         Self::with_groups(protocol, 0).map_err(|fault| {
-            let operation = format_args!("open a {} netlink socket", protocol.name()).to_string();
+            let operation = format_args!("open a {} netlink socket", protocol.name());
             RequestError::new(operation, fault)
         })
     }
@@ -370,3 +370,6 @@ pub(crate) fn wait_any(fds: &mut [PollFd<'_>], until: Instant) -> Result<bool, F
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

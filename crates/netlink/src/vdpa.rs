@@ -77,8 +77,8 @@ pub fn create(
     parent: PciAddress,
     queue_pairs: Option<u16>,
 ) -> Result<(), RequestError> {
-    let operation = format_args!("create vDPA device {name} from {parent}").to_string();
-    let family = Family::need(socket, FAMILY, format_args!("{operation}"))?;
+    let operation = format_args!("create vDPA device {name} from {parent}");
+    let family = Family::need(socket, FAMILY, operation)?;
     let mut request = family.request(CMD_DEV_NEW);
     request
         .text(ATTR_DEV_NAME, name)
@@ -87,16 +87,16 @@ pub fn create(
     if let Some(pairs) = queue_pairs {
         request.u16(ATTR_DEV_NET_CFG_MAX_VQP, pairs);
     }
-    socket.change(format_args!("{operation}"), &mut request)
+    socket.change(operation, &mut request)
 }
 
 /// Removes a vDPA device.
 pub fn delete(socket: &mut Socket, name: &str) -> Result<(), RequestError> {
-    let operation = format_args!("delete vDPA device {name}").to_string();
-    let family = Family::need(socket, FAMILY, format_args!("{operation}"))?;
+    let operation = format_args!("delete vDPA device {name}");
+    let family = Family::need(socket, FAMILY, operation)?;
     let mut request = family.request(CMD_DEV_DEL);
     request.text(ATTR_DEV_NAME, name);
-    socket.change(format_args!("{operation}"), &mut request)
+    socket.change(operation, &mut request)
 }
 
 fn decode(attributes: Attributes<'_>) -> Option<Device> {

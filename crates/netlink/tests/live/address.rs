@@ -49,3 +49,24 @@ fn an_address_for_nobody_is_refused() {
         );
     });
 }
+
+#[test]
+fn a_list_longer_than_one_datagram_is_read_whole() {
+    in_own_netns(
+        "address::a_list_longer_than_one_datagram_is_read_whole",
+        || {
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            for number in 0..1000_u32 {
+                let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
+                let address = InterfaceAddress::new(address.into(), 32).unwrap();
+                add_address(&mut socket, loopback_index(), address, DuplicateCheck::Skip).unwrap();
+            }
+            // Some 70 bytes each, in datagrams of at most 32 KiB.
+            let found = addresses(&mut socket, loopback_index()).unwrap();
+            let ours = found
+                .iter()
+                .filter(|found| found.address.address().is_ipv4());
+            assert_eq!(ours.count(), 1000);
+        },
+    );
+}

@@ -145,3 +145,21 @@ fn a_namespace_that_is_gone_is_refused() {
         assert_eq!(error.to_string(), "interface 1: move to a namespace");
     });
 }
+
+#[test]
+fn a_link_with_a_message_of_30_kib_is_read_whole() {
+    in_own_netns(
+        "link::a_link_with_a_message_of_30_kib_is_read_whole",
+        || {
+            let mut socket = socket();
+            let names: Vec<String> = (0..240).map(|n| format!("{n:0>120}")).collect();
+            for name in &names {
+                add_alt_name(&mut socket, loopback_index(), name).unwrap();
+            }
+            assert_eq!(loopback(&mut socket).alt_names, names);
+            let all = links(&mut socket).unwrap();
+            let lo = all.iter().find(|link| link.index == loopback_index());
+            assert_eq!(lo.unwrap().alt_names, names);
+        },
+    );
+}
