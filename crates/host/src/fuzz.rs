@@ -38,3 +38,41 @@ pub fn fuzz_tree(data: &[u8]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn corpus(name: &str, feed: fn(&[u8])) {
+        let dir = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut fed = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let seed = std::fs::read(entry.unwrap().path()).unwrap();
+            feed(&seed);
+            // Cut at many places and with a byte spoilt there: cheap neighbours of a good seed.
+            for at in (0..seed.len()).step_by(1 + seed.len() / 1024) {
+                feed(&seed[..at]);
+                let mut spoilt = seed.clone();
+                spoilt[at] ^= 0x15;
+                feed(&spoilt);
+            }
+            fed += 1;
+        }
+        assert!(fed > 0, "the corpus of {name} is empty");
+    }
+
+    #[test]
+    fn configuration_spaces_of_the_corpus_are_read_without_harm() {
+        corpus("pci_config", fuzz_pci_config);
+    }
+
+    #[test]
+    fn pci_ids_of_the_corpus_are_read_without_harm() {
+        corpus("pci_ids", fuzz_pci_ids);
+    }
+
+    #[test]
+    fn trees_of_the_corpus_are_read_without_harm() {
+        corpus("tree", fuzz_tree);
+    }
+}

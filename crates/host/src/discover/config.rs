@@ -161,41 +161,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The 82576 of QEMU 10.0.2: AER at 0x100, ARI at 0x150, SR-IOV at 0x160.
-    fn igb() -> Vec<u8> {
-        let mut config = vec![0; 4096];
-        let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0x100, &0x1502_0001_u32.to_le_bytes());
-        put(0x150, &0x1601_000e_u32.to_le_bytes());
-        put(0x155, &[1]);
-        put(0x160, &0x0001_0010_u32.to_le_bytes());
-        put(0x168, &0x0011_u16.to_le_bytes());
-        put(0x16c, &8_u16.to_le_bytes());
-        put(0x16e, &8_u16.to_le_bytes());
-        put(0x170, &2_u16.to_le_bytes());
-        put(0x174, &0x80_u16.to_le_bytes());
-        put(0x176, &2_u16.to_le_bytes());
-        put(0x17a, &0x10ca_u16.to_le_bytes());
-        config
-    }
+    /// The 82576 of QEMU 10.0.2 with two VFs, one of the VFs, and the root port above, as Linux 6.12
+    /// read them.
+    const IGB: &[u8] = include_bytes!("../../corpus/pci_config/igb");
+    const IGB_VF: &[u8] = include_bytes!("../../corpus/pci_config/igb-vf");
+    const ROOT_PORT: &[u8] = include_bytes!("../../corpus/pci_config/root-port");
 
     #[test]
     fn an_igb_has_its_vfs_at_offset_128_stride_2() {
-        let capability = sriov(&igb()).unwrap().unwrap();
+        let capability = sriov(IGB).unwrap().unwrap();
         assert_eq!(capability.total_vfs, 8);
         assert_eq!((capability.first_vf_offset, capability.vf_stride), (128, 2));
         assert_eq!(capability.vf_device, 0x10ca);
         assert!(capability.enabled && capability.ari_hierarchy);
-        assert_eq!(ari_next_function(&igb()), Ok(Some(1)));
-        assert_eq!(acs(&igb()), Ok(None));
+        assert_eq!(ari_next_function(IGB), Ok(Some(0)));
+        assert_eq!(acs(IGB), Ok(None));
     }
 
     #[test]
     fn what_an_unprivileged_reader_gets_is_unknown_not_absent() {
-        assert_eq!(sriov(&igb()[..64]), Err(ConfigError::Short(64)));
+        assert_eq!(sriov(&IGB[..64]), Err(ConfigError::Short(64)));
         assert_eq!(sriov(&[]), Err(ConfigError::Short(0)));
-        assert_eq!(sriov(&igb()[..0x165]), Err(ConfigError::Short(0x165)));
-        assert_eq!(sriov(&igb()[..256]), Ok(None));
+        assert_eq!(sriov(&IGB[..0x165]), Err(ConfigError::Short(0x165)));
+        assert_eq!(sriov(&IGB[..256]), Ok(None));
         assert_eq!(sriov(&[0xff; 4096]), Err(ConfigError::NoAnswer));
     }
 
@@ -207,13 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_root_port_isolates_when_all_four_are_on() {
-        let mut config = vec![0; 4096];
-        config[0x100..0x104].copy_from_slice(&0x0001_000d_u32.to_le_bytes());
-        config[0x104..0x108].copy_from_slice(&[0x5f, 0, 0x1d, 0]);
-        assert!(acs(&config).unwrap().unwrap().isolates());
-        config[0x106] = 0x1c;
-        assert!(!acs(&config).unwrap().unwrap().isolates());
+    fn a_vf_has_no_vfs_and_a_root_port_isolates() {
+        assert_eq!(sriov(IGB_VF), Ok(None));
+        assert_eq!(sriov(ROOT_PORT), Ok(None));
+        let port = acs(ROOT_PORT).unwrap().unwrap();
+        assert_eq!((port.capability, port.control), (0x5f, 0x1d));
+        assert!(port.isolates());
+        let control = 0x1c;
+        assert!(!AcsCapability { control, ..port }.isolates());
     }
 
     proptest! {

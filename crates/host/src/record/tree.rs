@@ -198,9 +198,15 @@ impl Tree {
 
 impl fmt::Display for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut section = "";
+        // A directory's own files stay together, whatever is below its sub-directories.
+        let mut entries: Vec<(&str, &str, &str, &Node)> = Vec::new();
         for (path, node) in &self.entries {
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+            entries.push((directory, name, path, node));
+        }
+        entries.sort_unstable_by_key(|(directory, name, ..)| (*directory, *name));
+        let mut section = "";
+        for (directory, name, path, node) in entries {
             if directory != section {
                 writeln!(f, "\n[{directory}]")?;
                 section = directory;
