@@ -47,15 +47,16 @@ pub(crate) fn binaries() -> Result<Built> {
 
 /// The programs of the tests that run inside a machine.
 pub(crate) struct GuestTests {
-    /// The libtest binary.
-    pub(crate) tests: PathBuf,
+    /// libtest binaries, each with the arguments that make it run its tests.
+    pub(crate) tests: Vec<(PathBuf, &'static str)>,
     /// A `virtfn` that kills itself where a test tells it to.
     pub(crate) virtfn: PathBuf,
 }
 
 /// Builds the tests that run inside a machine, and the `virtfn` that they use.
 pub(crate) fn guest_tests() -> Result<GuestTests> {
-    let tests = cargo_build(&["test", "--no-run", "--package", "lab", "--test", "guest"])?;
+    let netlink = cargo_build(&["test", "--no-run", "--package", "netlink", "--test", "igb"])?;
+    let guest = cargo_build(&["test", "--no-run", "--package", "lab", "--test", "guest"])?;
     let virtfn = cargo_build(&[
         "build",
         "--package",
@@ -66,7 +67,10 @@ pub(crate) fn guest_tests() -> Result<GuestTests> {
         &root().join("target/kill-points").to_string_lossy(),
     ])?;
     Ok(GuestTests {
-        tests: executable(&tests, "guest")?,
+        tests: vec![
+            (executable(&netlink, "igb")?, "--ignored"),
+            (executable(&guest, "guest")?, "--include-ignored"),
+        ],
         virtfn: executable(&virtfn, "virtfn")?,
     })
 }
