@@ -79,22 +79,20 @@ fn lab_tests(filter: Option<&str>) -> Result<()> {
     build::run(Command::new(&built.lab).arg("setup"))?;
     say("tests inside a machine");
     let guest = build::guest_tests()?;
+    // One boot for all: sh runs the binaries in turn and stops at the first that fails.
+    let line: Vec<String> = guest
+        .tests
+        .iter()
+        .map(|(binary, arguments)| {
+            format!("'{}' {arguments} --test-threads=1 \"$@\"", binary.display())
+        })
+        .collect();
     build::run(
         Command::new(&built.lab)
-            .args([
-                "run",
-                "--nic",
-                "igb,igb",
-                "--nvme",
-                "vfs=4",
-                "--timeout",
-                "30m",
-                "--",
-            ])
-            .arg("env")
+            .args(["run", "--nic", "igb,igb", "--nvme", "vfs=4"])
+            .args(["--timeout", "30m", "--env"])
             .arg(format!("VIRTFN={}", guest.virtfn.display()))
-            .arg(&guest.tests)
-            .arg("--test-threads=1")
+            .args(["--", "sh", "-c", &line.join(" && "), "sh"])
             .args(filter),
     )?;
     say("tests of the lab");
