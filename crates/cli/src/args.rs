@@ -42,6 +42,8 @@ pub enum Command {
     List(ListArgs),
     /// Draw machines, PFs, VFs and who holds them
     Topology(TopologyArgs),
+    /// Show what policies would change on this host; change nothing
+    Plan(PlanArgs),
     /// Record what virtfn sees of this host, for a bug report or a test
     Record(RecordArgs),
     /// Print a completion script for a shell
@@ -106,7 +108,7 @@ pub struct ListArgs {
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub output: ListOutput,
 
-    /// With `pool`: policies to look at, instead of those applied last
+    /// With `pool`: the policies whose pools are shown
     #[arg(short, long = "file", value_name = "FILE|DIR")]
     pub files: Vec<PathBuf>,
 

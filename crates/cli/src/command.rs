@@ -2,15 +2,15 @@
 
 mod completions;
 pub(crate) mod list;
+mod plan;
 mod record;
 #[cfg(test)]
 pub(crate) mod target;
 mod topology;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 
-use model::{Code, Explain};
+use model::{Code, Explain, Inventory};
 use serde::Serialize;
 
 use crate::args::{Cli, Command, StateArgs};
@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli, ui: &mut Ui) -> Result<Exit, Failure> {
     match cli.command {
         Command::List(args) => list::run(&args, here, ui)?,
         Command::Topology(args) => topology::run(&args, here, ui)?,
+        Command::Plan(args) => return plan::run(&args, here, ui),
         Command::Record(args) => record::run(&args, &here, ui)?,
         Command::Completions(args) => completions::run(args.shell, ui),
     }
@@ -43,11 +44,12 @@ fn place(args: &StateArgs, here: Place) -> Place {
 }
 
 /// Sees a host as the stable view.
-fn see(place: &Place) -> Result<HostView, Failure> {
-    let mut sight = Sight::open(place).map_err(Failure::failed)?;
-    let inventory = sight.inventory(&BTreeMap::new())?;
+fn see(place: &Place) -> Result<(Inventory, HostView), Failure> {
+    let mut sight = Sight::open(place)?;
+    let inventory = sight.inventory()?;
     let names = sight.names(&inventory);
-    Ok(host_view(&inventory, sight.host_name(), &names))
+    let view = host_view(&inventory, sight.host_name(), &names);
+    Ok((inventory, view))
 }
 
 /// The result cannot be written in the form that was asked for.

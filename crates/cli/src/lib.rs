@@ -7,6 +7,7 @@
 pub mod args;
 mod command;
 mod failure;
+mod policies;
 mod sight;
 mod table;
 mod topology;

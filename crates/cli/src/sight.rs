@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use host::{AccessError, HostRoot, Linux, PciNames, Tree, TreeError, UnpackError, pci_names};
-use model::{Code, DiscoverError, Explain, Holder, Inventory, PciAddress, PciId, Scope};
+use model::{Code, DiscoverError, Explain, Host, Inventory, PciId, Scope};
 
 use crate::failure::Failure;
 
@@ -127,11 +127,8 @@ impl Sight {
     }
 
     /// Sees all of the host.
-    pub(crate) fn inventory(
-        &mut self,
-        holders: &BTreeMap<PciAddress, Holder>,
-    ) -> Result<Inventory, SightError> {
-        Ok(self.linux.observe_with(Scope::All, holders)?)
+    pub(crate) fn inventory(&mut self) -> Result<Inventory, SightError> {
+        Ok(self.linux.observe(Scope::All)?)
     }
 
     /// Returns the names of the vendors and devices of `inventory`.

@@ -7,12 +7,14 @@
 //! that this version does not know is skipped.
 
 mod build;
+mod plan;
 mod pools;
 
 use model::{Guid, MacAddr, PciAddress};
 use serde::{Deserialize, Serialize};
 
 pub use build::{Names, host_view};
+pub use plan::{InterruptView, PLAN_SCHEMA, PfPlanView, PlanView, StepView, plan_view};
 pub use pools::pool_views;
 
 /// Name and version of the format of [`HostView`].
@@ -368,10 +370,19 @@ impl NetnsView {
     #[must_use]
     pub fn title(&self) -> String {
         match &self.path {
-            Some(path) => path.strip_prefix("/run/netns/").unwrap_or(path).to_owned(),
+            Some(path) => netns_title(path),
             None => format!("net:[{}]", self.inode),
         }
     }
+}
+
+/// Returns the short name of a namespace: `blue`, `pid 4711`, or the path.
+pub(crate) fn netns_title(path: &str) -> String {
+    let process = || {
+        let pid = path.strip_prefix("/proc/")?.strip_suffix("/ns/net")?;
+        Some(format!("pid {pid}"))
+    };
+    process().unwrap_or_else(|| path.strip_prefix("/run/netns/").unwrap_or(path).to_owned())
 }
 
 #[cfg(test)]

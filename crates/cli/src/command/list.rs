@@ -2,19 +2,30 @@
 
 mod columns;
 
+use model::{Code, Explain};
+
+use super::plan::Wanted;
 use crate::args::{ListArgs, ListOutput, ListWhat};
 use crate::failure::Failure;
 use crate::sight::Place;
 use crate::ui::Ui;
-use crate::view::{HostView, VfView};
+use crate::view::{HostView, VfView, pool_views};
 
 pub(crate) use columns::render;
 pub(crate) use columns::{short_id, vlan_of};
 
 /// Lists what was asked for.
 pub(crate) fn run(args: &ListArgs, here: Place, ui: &mut Ui) -> Result<(), Failure> {
-    let view = super::see(&super::place(&args.state, here))?;
-    let view = narrow(view, args.what);
+    let wanted = pools_of(args, ui)?;
+    let (inventory, view) = super::see(&super::place(&args.state, here))?;
+    let mut view = narrow(view, args.what);
+    if let Some(wanted) = wanted {
+        let (desired, notes) = wanted.on(&inventory).map_err(Failure::input)?;
+        for note in notes {
+            ui.note(note);
+        }
+        view.pools = Some(pool_views(&inventory, &desired));
+    }
     match args.output {
         ListOutput::Json => ui.line(super::json(&view)?),
         ListOutput::Yaml => ui.result(&super::yaml(&view)?),
@@ -23,19 +34,63 @@ pub(crate) fn run(args: &ListArgs, here: Place, ui: &mut Ui) -> Result<(), Failu
             for gap in &view.gaps {
                 ui.note(format_args!("{}: {}", gap.object, gap.reason));
             }
-            if is_empty(&view) {
-                ui.note("this host shows no SR-IOV device");
+            if let Some(nothing) = nothing(&view) {
+                ui.note(nothing);
             }
         }
     }
     Ok(())
 }
 
-fn is_empty(view: &HostView) -> bool {
-    let none = |count: Option<usize>| count.is_none_or(|count| count == 0);
-    none(view.pfs.as_ref().map(Vec::len))
-        && none(view.vfs.as_ref().map(Vec::len))
-        && none(view.pools.as_ref().map(Vec::len))
+/// `list pool` was asked for without policies, or policies without `pool`.
+#[derive(Debug, thiserror::Error)]
+enum PoolsError {
+    #[error("list pool: no policies were given")]
+    NoPolicies,
+    #[error("-f and --node-label go with `virtfn list pool` only")]
+    NoPools,
+}
+
+impl Explain for PoolsError {
+    fn code(&self) -> Code {
+        Code::new("bad-option")
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NoPolicies => {
+                Some("pools are what policies offer: name the policies with -f".to_owned())
+            }
+            Self::NoPools => None,
+        }
+    }
+}
+
+/// Reads the policies whose pools are asked for.
+fn pools_of(args: &ListArgs, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
+    let given = !args.files.is_empty() || !args.node_labels.is_empty();
+    if args.what != Some(ListWhat::Pool) {
+        return if given {
+            Err(Failure::input(PoolsError::NoPools))
+        } else {
+            Ok(None)
+        };
+    }
+    if args.files.is_empty() {
+        return Err(Failure::input(PoolsError::NoPolicies));
+    }
+    Wanted::read(&args.files, &args.node_labels, ui).map(Some)
+}
+
+/// Says it, when there is nothing to list.
+fn nothing(view: &HostView) -> Option<&'static str> {
+    let empty = |count: Option<usize>| count.is_none_or(|count| count == 0);
+    if view.pools.is_some() {
+        return empty(view.pools.as_ref().map(Vec::len))
+            .then_some("the policies offer nothing on this host");
+    }
+    let none = empty(view.pfs.as_ref().map(Vec::len)) && empty(view.vfs.as_ref().map(Vec::len));
+    none.then_some("nothing to show: this host has no such SR-IOV device")
 }
 
 /// Keeps of a whole host what was asked for.

@@ -98,7 +98,7 @@ impl Explain for TopologyInputError {
 pub(crate) fn run(args: &TopologyArgs, here: Place, ui: &mut Ui) -> Result<(), Failure> {
     let command = TopologyCommand::new(&args.from, &args.join).map_err(Failure::input)?;
     let machines = if command.machines.is_empty() {
-        let view = super::see(&super::place(&args.state, here))?;
+        let (_, view) = super::see(&super::place(&args.state, here))?;
         vec![Machine {
             name: view.host.clone().unwrap_or_else(|| "host".to_owned()),
             view,

@@ -117,7 +117,12 @@ fn block(pf: &PfView) -> Block {
                 second.push(format!("mtu {}", netdev.mtu));
             }
         }
-        None => second.extend(pf.class.name.clone()),
+        None => second.extend(
+            pf.class
+                .name
+                .clone()
+                .filter(|name| pf.driver.as_ref() != Some(name)),
+        ),
     }
     let mut third = vec![format!("{} of {} VFs", pf.num_vfs, pf.total_vfs)];
     third.extend(pf.eswitch_mode.clone());

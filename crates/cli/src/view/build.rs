@@ -212,7 +212,8 @@ fn rdma_view(device: &RdmaDevice) -> RdmaView {
     }
 }
 
-fn holder_view(holder: &Holder) -> HolderView {
+/// Shows a holder.
+pub(super) fn holder_view(holder: &Holder) -> HolderView {
     HolderView {
         kind: holder.kind.to_string(),
         id: holder.id.clone(),

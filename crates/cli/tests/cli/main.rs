@@ -7,6 +7,7 @@
 
 mod list;
 mod output;
+mod plan;
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;

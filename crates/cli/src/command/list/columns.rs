@@ -2,7 +2,7 @@
 
 use crate::args::ListOutput;
 use crate::table::{NOTHING, Table};
-use crate::view::{HostView, NetdevView, PfView, PoolView, VfView};
+use crate::view::{HostView, NetdevView, PfView, PoolView, VfView, netns_title};
 
 /// Writes a view for people; JSON and YAML are written by the caller.
 #[must_use]
@@ -389,11 +389,11 @@ fn holder_of(vf: &VfView) -> String {
 }
 
 /// Container ids are cut to the 12 digits that every container tool shows; JSON has all of it.
-pub(crate) fn short_id(id: &str) -> &str {
+pub(crate) fn short_id(id: &str) -> String {
     if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        id.get(..12).unwrap_or(id)
+        id.chars().take(12).collect()
     } else {
-        id.strip_prefix("/run/netns/").unwrap_or(id)
+        netns_title(id)
     }
 }
 
