@@ -9,6 +9,10 @@
 //! other namespaces, /proc ─ holders ┘   only when a function hints at it
 //! ```
 //!
+//! [`Scope::Function`] is for attach and detach: the function, its PF, the PF's other VFs and the
+//! members of its IOMMU group. It leaves out firmware, and the holders and far netdevs of all but
+//! the function itself.
+//!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
 //! inventory, one that cannot be read in part is there with a [`model::Gap`]. Only a host of which nothing
 //! can be seen is an error. What it costs is measured against the bare reads in
@@ -68,21 +72,21 @@ pub(crate) fn discover(
         remedy: None,
     })?;
     netdevs::add(root, &mut scan, links);
-    if holders::netdevs_may_be_elsewhere(&scan) {
+    rdma::add(root, &mut scan);
+    vdpa::add(root, &mut scan);
+    if holders::netdevs_may_be_elsewhere(&scan, scope) {
         let (namespaces, errors) = queries.elsewhere(root);
         for error in errors {
             scan.notes.gap("network namespaces", error.chain());
         }
         netdevs::add_elsewhere(&mut scan, namespaces);
     }
-    rdma::add(root, &mut scan);
-    vdpa::add(root, &mut scan);
     ask_pfs(root, &mut scan, queries, scope);
     let rdma_netns = queries.rdma_netns().unwrap_or_else(|error| {
         scan.notes.gap("rdma", error.chain());
         None
     });
-    holders::tell(root, &mut scan, ledger);
+    holders::tell(root, &mut scan, ledger, scope);
     Ok(Inventory {
         functions: scan.functions,
         rdma_netns,

@@ -153,18 +153,13 @@ impl<'a> Device<'a> {
     }
 
     fn unreadable(&mut self, attempt: &str, name: &str, errno: Errno) {
-        match errno {
-            Errno::NOENT | Errno::NOTDIR => {}
-            // The lower bits of the device are gone, perhaps the device too: see `is_gone`.
-            errno if is_gone(errno) => {
-                self.left = true;
-                self.notes
-                    .gap(self.object, format!("{attempt} {name}: {errno}"));
-            }
-            errno => self
-                .notes
-                .gap(self.object, format!("{attempt} {name}: {errno}")),
+        if matches!(errno, Errno::NOENT | Errno::NOTDIR) {
+            return;
         }
+        // Perhaps the device left; then the gap is forgotten in `is_gone`.
+        self.left |= is_gone(errno);
+        let reason = format!("{attempt} {name}: {errno}");
+        self.notes.gap(self.object, reason);
     }
 
     /// Did the device leave while it was read? Its gaps are then forgotten.

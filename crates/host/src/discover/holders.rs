@@ -6,10 +6,13 @@
 //!   namespace. Then, and only then, the other namespaces are looked at.
 //! - A function on VFIO is perhaps open in a process. Then the descriptors of all processes are
 //!   looked at. A group can be open once, so one holder is enough.
+//!
+//! Both cost as much as the host has pods and processes. When one function is observed only that
+//! one is a hint: the answer for its siblings is not worth it on every attach.
 
 use std::collections::BTreeMap;
 
-use model::{Function, Holder, HolderKind, Netns, PciAddress, Role};
+use model::{Function, Holder, HolderKind, Netns, PciAddress, Role, Scope};
 
 use super::device::Notes;
 use super::functions::Scan;
@@ -19,19 +22,37 @@ use crate::root::HostRoot;
 const MOST_DESCRIPTORS: usize = 1024 * 1024;
 
 /// Is there a function whose netdev may be in another namespace?
-pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>) -> bool {
-    let mut functions = scan.functions.values();
+pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>, scope: Scope) -> bool {
+    let mut functions = hints(scan, scope);
     functions.any(|function| {
         let kernel = function.driver.as_ref().is_some_and(|d| !d.is_user_space());
         let of_sriov = !matches!(function.role, Role::Plain);
-        of_sriov && kernel && function.class.is_network() && function.netdevs.is_empty()
+        of_sriov
+            && kernel
+            && function.class.is_network()
+            && function.netdevs.is_empty()
+            && function.vdpa.is_empty()
+    })
+}
+
+/// Returns the functions that were asked for, not those seen beside them.
+fn hints<'s>(scan: &'s Scan<'_>, scope: Scope) -> impl Iterator<Item = &'s Function> {
+    let functions = scan.functions.values();
+    functions.filter(move |function| match scope {
+        Scope::All => true,
+        Scope::Function(address) => function.address == address,
     })
 }
 
 /// Tells every VF who holds it: what the ledger knows comes first.
-pub(super) fn tell(root: &HostRoot, scan: &mut Scan<'_>, ledger: &BTreeMap<PciAddress, Holder>) {
-    let on_vfio = |function: &Function| function.vfio.is_some();
-    let open = if scan.functions.values().any(on_vfio) {
+pub(super) fn tell(
+    root: &HostRoot,
+    scan: &mut Scan<'_>,
+    ledger: &BTreeMap<PciAddress, Holder>,
+    scope: Scope,
+) {
+    let on_vfio = hints(scan, scope).any(|function| function.vfio.is_some());
+    let open = if on_vfio {
         open_vfio_nodes(root, &mut scan.notes)
     } else {
         BTreeMap::new()

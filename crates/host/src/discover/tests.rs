@@ -83,7 +83,8 @@ fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
 
 #[test]
 fn a_function_that_is_not_there_is_not_seen_and_no_error() {
-    let mut linux = Recording::named("ice").linux();
+    let recording = Recording::named("ice");
+    let mut linux = recording.linux();
     let absent = "0000:ff:1f.7".parse().unwrap();
     assert!(
         linux
@@ -272,6 +273,21 @@ fn other_namespaces_are_looked_at_only_when_a_netdev_is_missing() {
     assert!(names_elsewhere(&Recording::of(&broken(bnxt)).observe()));
     let ice = fixtures::tree("ice").unwrap();
     assert!(!names_elsewhere(&Recording::of(&broken(ice)).observe()));
+}
+
+/// One attach must not search the namespaces of all pods because of the VFs that they have.
+#[test]
+fn the_siblings_of_one_function_are_not_searched_for() {
+    let text = fixtures::tree("igb-4-vfs").unwrap();
+    let broken = text.replace("\nelsewhere = ", "\nelsewhere = broken");
+    let recording = Recording::of(&broken);
+    let mut linux = recording.linux();
+    let mut of = |address: &str| {
+        let scope = Scope::Function(address.parse().unwrap());
+        names_elsewhere(&linux.observe(scope).unwrap())
+    };
+    assert!(!of("0000:01:10.0"));
+    assert!(of("0000:01:10.2"));
 }
 
 fn names_elsewhere(inventory: &Inventory) -> bool {

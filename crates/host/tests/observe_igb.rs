@@ -1,0 +1,102 @@
+//! A real SR-IOV NIC while it is observed: Intel 82576 (`igb`), as the lab emulates it.
+//!
+//! ```text
+//! virtfn-lab run --nic igb -- target/debug/deps/observe_igb-… --ignored
+//! ```
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use host::{HostRoot, Linux};
+use model::{Host, PciAddress, Scope};
+
+/// The tests share one NIC.
+static NIC: Mutex<()> = Mutex::new(());
+
+/// How often VFs come and go: about 0.3 s each under emulation.
+const ROUNDS: usize = 6;
+
+fn pf(linux: &mut Linux) -> PciAddress {
+    let inventory = linux.observe(Scope::All).unwrap();
+    let (function, _) = inventory.pfs().next().unwrap();
+    function.address
+}
+
+fn set_num_vfs(pf: PciAddress, count: u16) {
+    let root = HostRoot::this_machine().unwrap();
+    let path = format!("/sys/bus/pci/devices/{pf}/sriov_numvfs");
+    root.write(&path, count.to_string()).unwrap();
+}
+
+/// Observes until `change` has ended; no pass may fail, and no VF may lack what every VF has.
+fn observe_during(linux: &mut Linux, change: impl FnOnce() + Send) -> usize {
+    let mut passes = 0;
+    std::thread::scope(|scope| {
+        let change = scope.spawn(change);
+        while !change.is_finished() {
+            let inventory = linux.observe(Scope::All).unwrap();
+            for (function, facts) in inventory.vfs() {
+                assert!(function.class.is_network(), "{function:?}");
+                assert!(function.iommu_group.is_some(), "half a VF: {function:?}");
+                assert_ne!(facts.pf, function.address);
+            }
+            passes += 1;
+        }
+        change.join().unwrap();
+    });
+    passes
+}
+
+#[test]
+#[ignore = "needs the lab's igb"]
+fn vfs_come_and_go_during_the_pass() {
+    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut linux = Linux::this_machine().unwrap();
+    let pf = pf(&mut linux);
+    let passes = observe_during(&mut linux, || {
+        for _ in 0..ROUNDS {
+            set_num_vfs(pf, 7);
+            set_num_vfs(pf, 0);
+        }
+        set_num_vfs(pf, 3);
+    });
+    assert!(passes > ROUNDS, "only {passes} passes");
+    let inventory = linux.observe(Scope::All).unwrap();
+    assert_eq!(inventory.vfs().count(), 3);
+    assert_eq!(inventory.gaps, []);
+    set_num_vfs(pf, 0);
+}
+
+#[test]
+#[ignore = "needs the lab's igb"]
+fn the_pf_is_removed_and_found_again_during_the_pass() {
+    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut linux = Linux::this_machine().unwrap();
+    let pf = pf(&mut linux);
+    observe_during(&mut linux, || {
+        for _ in 0..ROUNDS {
+            set_num_vfs(pf, 2);
+            fs::write(format!("/sys/bus/pci/devices/{pf}/remove"), "1").unwrap();
+            fs::write("/sys/bus/pci/rescan", "1").unwrap();
+        }
+    });
+    let inventory = linux.observe(Scope::All).unwrap();
+    assert!(inventory.get(pf).unwrap().pf().is_some());
+    assert_eq!(inventory.gaps, []);
+}
+
+#[test]
+#[ignore = "needs the lab's igb"]
+fn one_function_is_seen_as_in_the_whole() {
+    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut linux = Linux::this_machine().unwrap();
+    let pf = pf(&mut linux);
+    set_num_vfs(pf, 4);
+    let whole = linux.observe(Scope::All).unwrap();
+    for (vf, _) in whole.vfs() {
+        let part = linux.observe(Scope::Function(vf.address)).unwrap();
+        assert_eq!(part.get(vf.address), Some(vf));
+    }
+    set_num_vfs(pf, 0);
+}
