@@ -203,7 +203,9 @@ impl fmt::Display for Step {
                     InNetns(netns)
                 )
             }
-            Self::SetMac { mac, netns, .. } => write!(f, "set mac {mac}{}", InNetns(netns)),
+            Self::SetMac { mac, netns, .. } => {
+                write!(f, "set interface mac {mac}{}", InNetns(netns))
+            }
             Self::Rename { name, netns, .. } => write!(f, "rename to {name}{}", InNetns(netns)),
             Self::Move { to, name, .. } => write!(f, "move to namespace {to} as {name}"),
             Self::AddAddress { address, netns, .. } => {
