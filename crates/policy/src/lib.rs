@@ -14,6 +14,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod attach;
 mod check;
 mod drivers;
 mod plan;
@@ -22,6 +23,7 @@ mod resolve;
 #[cfg(test)]
 mod testing;
 
+pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
 pub use drivers::{PfDriver, pf_driver};
 pub use plan::plan;
