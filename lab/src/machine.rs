@@ -189,11 +189,11 @@ impl Machine {
 
     /// Waits for the end of the machine, and kills it when that takes too long.
     pub(crate) fn await_off(&self) {
-        if let Some(process) = &self.process {
-            if !process.await_end(POWER_OFF) {
-                process.kill();
-                process.await_end(POWER_OFF);
-            }
+        if let Some(process) = &self.process
+            && !process.await_end(POWER_OFF)
+        {
+            process.kill();
+            process.await_end(POWER_OFF);
         }
     }
 }

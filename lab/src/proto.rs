@@ -344,3 +344,78 @@ fn fields(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
 fn bad(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> io::Result<Option<Frame>> {
+        Frame::read_from(&mut &bytes[..])
+    }
+
+    #[test]
+    fn frames_round_trip() {
+        for payload in [vec![], vec![0], vec![7; MAX_PAYLOAD]] {
+            let frame = Frame::new(Kind::Stdout, 3, payload);
+            let mut bytes = Vec::new();
+            frame.write_to(&mut bytes).unwrap();
+            assert_eq!(read(&bytes).unwrap(), Some(frame));
+        }
+        assert_eq!(read(&[]).unwrap(), None);
+        assert!(
+            Frame::new(Kind::Stdin, 1, vec![0; MAX_PAYLOAD + 1])
+                .write_to(&mut Vec::new())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn hostile_frames_are_refused_before_anything_is_allocated() {
+        for bytes in [
+            &b"\xff\xff\xff\xff\x04\0\0\0\0"[..], // four gigabytes
+            b"\0\0\0\0",                          // shorter than its own header
+            b"\x05\0\0\0\xee\0\0\0\0",            // no such kind
+            b"\x09\0\0\0\x04\0\0\0\0ab",          // cut short
+            b"\x05\0",
+        ] {
+            assert!(read(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_any_bytes_round_trip_and_cut_ones_are_refused() {
+        let exec = Exec {
+            argv: vec![b"a b".to_vec(), vec![], vec![0xff, 0]],
+            env: vec![b"A=".to_vec()],
+            cwd: b"/x".to_vec(),
+            tty: Some((24, 80)),
+        };
+        let bytes = exec.encode();
+        assert_eq!(Exec::decode(&bytes), Some(exec));
+        assert!(
+            (0..bytes.len())
+                .all(|end| Exec::decode(&bytes[..end]).is_none_or(|exec| exec.env.is_empty()))
+        );
+        assert_eq!(
+            Exec::decode(&Exec::default().encode()),
+            None,
+            "a command without program"
+        );
+        assert_eq!(Exec::decode(b"\xff\xff\xff\xff"), None);
+        let config = Config {
+            hostname: "lab0".into(),
+            load: vec!["igb".into()],
+            tools: true,
+            ..Config::default()
+        };
+        assert_eq!(Config::decode(&config.encode()), Some(config));
+        for exit in [
+            Exit::Code(-1),
+            Exit::Signal(9),
+            Exit::NotStarted(127, "no".into()),
+        ] {
+            assert_eq!(Exit::decode(&exit.encode()), Some(exit));
+        }
+        assert_eq!(Exit::decode(&[0, 1]), None);
+    }
+}

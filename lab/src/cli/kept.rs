@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -119,13 +119,18 @@ pub(crate) fn keep(args: &UpArgs) -> Result<ExitCode> {
         kill,
         ..Boot::default()
     };
-    let ready = |_: &lab::Lab| {
-        ui::out("ready\n");
+    let ready = || {
+        // Whoever started this process may have been stopped meanwhile.
+        let told = io::stdout()
+            .write_all(b"ready\n")
+            .and_then(|()| io::stdout().flush());
+        told.context("nobody waits for these machines any more")?;
         // Whoever started the keeper gets the streams back: it must not wait for their end.
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
             rustix::stdio::dup2_stdout(&null).ok();
             rustix::stdio::dup2_stderr(&null).ok();
         }
+        Ok(())
     };
     let result = up::keep(&dir, &topology, boot, &ready);
     match caught.signal() {

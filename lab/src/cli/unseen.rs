@@ -16,7 +16,7 @@ pub(crate) fn warn() {
     for dir in LOOKED_AT {
         match fs::read_dir(dir) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                hidden.push(format!("{dir}/"))
+                hidden.push(format!("{dir}/"));
             }
             Err(_) => {}
             Ok(entries) => {

@@ -194,10 +194,10 @@ impl Route {
         match (frame.kind, frame.as_credit()) {
             (Kind::Stdin, _) if !frame.payload.is_empty() => *input += cost(frame.payload.len()),
             (Kind::Credit, Some((Kind::Stdout, consumed))) => {
-                *output = output.saturating_sub(consumed)
+                *output = output.saturating_sub(consumed);
             }
             (Kind::Credit, Some((Kind::Stderr, consumed))) => {
-                *errors = errors.saturating_sub(consumed)
+                *errors = errors.saturating_sub(consumed);
             }
             _ => {}
         }

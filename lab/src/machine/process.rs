@@ -136,6 +136,13 @@ impl Process {
             Some(how) => format!("\nQEMU ended: {how}"),
             None => String::new(),
         };
+        let console = self.serial.tail(500);
+        if let Some((_, why)) = console.split_once("Kernel panic - not syncing: ") {
+            text.push_str(&format!(
+                "; its kernel panicked: {}",
+                why.lines().next().unwrap_or_default()
+            ));
+        }
         for (title, log, lines) in [
             ("QEMU said", &self.errors, 8),
             ("last lines of the console", &self.serial, 15),

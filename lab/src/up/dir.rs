@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -140,26 +140,32 @@ impl Dir {
 
     /// Makes the directory and takes its lock, which is held until the file is dropped.
     pub(crate) fn take(&self) -> Result<File> {
-        // Not followed, not shared: whoever can connect commands a machine that sees our files.
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path);
-        made.with_context(|| format!("make {}", self.path.display()))?;
         let path = self.path.join("lock");
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
-        let lock = lock.with_context(|| format!("open {}", path.display()))?;
-        if lock.try_lock().is_err() {
-            bail!(
-                "lab {0} is up already; `virtfn-lab down --name {0}` ends it",
-                self.name
-            );
+        loop {
+            // For nobody else: whoever can connect commands a machine that sees our files.
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.path);
+            made.with_context(|| format!("make {}", self.path.display()))?;
+            let lock = File::options()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&path);
+            let lock = lock.with_context(|| format!("open {}", path.display()))?;
+            if lock.try_lock().is_err() {
+                bail!(
+                    "lab {0} is up already; `virtfn-lab down --name {0}` ends it",
+                    self.name
+                );
+            }
+            // Somebody who took the directory for a leftover may have removed it meanwhile.
+            let (held, there) = (lock.metadata(), path.metadata());
+            if held.is_ok_and(|held| there.is_ok_and(|there| held.ino() == there.ino())) {
+                return Ok(lock);
+            }
         }
-        Ok(lock)
     }
 
     pub(crate) fn write_info(&self, info: &Info) -> Result<()> {

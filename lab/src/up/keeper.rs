@@ -22,8 +22,13 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Boots machines and keeps them until somebody takes them down, or all have powered off.
 ///
-/// `ready` is called when they take commands.
-pub fn keep(dir: &Dir, topology: &Topology, boot: Boot<'_>, ready: &dyn Fn(&Lab)) -> Result<()> {
+/// `ready` is called when they take commands; if it fails, nobody wants them any more.
+pub fn keep(
+    dir: &Dir,
+    topology: &Topology,
+    boot: Boot<'_>,
+    ready: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let _lock = dir.take()?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let devices = describe(topology);
@@ -46,7 +51,7 @@ pub fn keep(dir: &Dir, topology: &Topology, boot: Boot<'_>, ready: &dyn Fn(&Lab)
             machines: topology.machines,
             devices,
         })?;
-        ready(&lab);
+        ready()?;
         serve(&listener, &lab, &kill)?;
         lab.power_off();
         Ok(())
@@ -81,10 +86,9 @@ fn serve(listener: &UnixListener, lab: &Lab, kill: &crate::machine::KillSwitch) 
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("wait for clients"),
         }
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            // Nobody there, or gone again, or too many at once: the next round will tell.
-            Err(_) => continue,
+        // Nobody there, or gone again, or too many at once: the next round will tell.
+        let Ok((stream, _)) = listener.accept() else {
+            continue;
         };
         let (channels, off) = (Arc::clone(&channels), off.clone());
         let client = thread::Builder::new().name("client".to_owned());
