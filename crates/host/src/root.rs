@@ -2,7 +2,9 @@
 //!
 //! The real `/`, a container's `/host` and an unpacked recording are one code path: every path is
 //! opened with `openat2` and `RESOLVE_IN_ROOT` (Linux 5.6), so symbolic links, absolute ones and
-//! `..` included, resolve as if the directory were `/` and nothing outside it can be reached.
+//! `..` included, resolve as if the directory were `/` and nothing outside it can be reached. Older
+//! kernels, and containers whose seccomp filter does not know `openat2`, can only use the real `/`,
+//! where every path resolves beneath it anyway.
 //!
 //! Paths are written as on the host, with or without the leading slash:
 //! `root.read_text("/sys/bus/pci/devices/0000:3b:00.0/numa_node")`.
@@ -28,6 +30,16 @@ const LIST_LIMIT: usize = 128 * 1024;
 pub struct HostRoot {
     dir: OwnedFd,
     path: PathBuf,
+    lookup: Lookup,
+}
+
+/// How paths are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lookup {
+    /// With `openat2`, beneath the directory.
+    Beneath,
+    /// With `openat`: the directory is `/` itself and the kernel has nothing better.
+    Plain,
 }
 
 /// A file beneath a [`HostRoot`] could not be reached.
@@ -80,15 +92,25 @@ impl HostRoot {
     /// Opens the directory that is to be taken for `/`.
     pub fn open(path: &Path) -> Result<Self, AccessError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| AccessError {
+        let error = |errno: Errno| AccessError {
             attempt: "open host root",
             path: path.to_owned(),
             source: errno.into(),
-        })?;
-        Ok(Self {
+        };
+        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(error)?;
+        let mut root = Self {
             dir,
             path: path.to_owned(),
-        })
+            lookup: Lookup::Beneath,
+        };
+        match root.open_file(".", OFlags::PATH) {
+            Ok(_) => {}
+            Err(Errno::NOSYS | Errno::PERM) if path == Path::new("/") => {
+                root.lookup = Lookup::Plain;
+            }
+            Err(errno) => return Err(error(errno)),
+        }
+        Ok(root)
     }
 
     /// Returns the directory that stands for `/`, as it was named to [`HostRoot::open`].
@@ -180,14 +202,13 @@ impl HostRoot {
             "" => ".",
             relative => relative,
         };
-        rustix::io::retry_on_intr(|| {
-            rustix::fs::openat2(
-                &self.dir,
-                relative,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                ResolveFlags::IN_ROOT,
-            )
+        let flags = flags | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT;
+        rustix::io::retry_on_intr(|| match self.lookup {
+            Lookup::Beneath => {
+                rustix::fs::openat2(&self.dir, relative, flags, Mode::empty(), resolve)
+            }
+            Lookup::Plain => rustix::fs::openat(&self.dir, relative, flags, Mode::empty()),
         })
     }
 }
@@ -338,6 +359,17 @@ mod tests {
                 .unwrap_err()
                 .is_gone()
         );
+    }
+
+    /// What a kernel before 5.6 gets, on this machine's own `/`.
+    #[test]
+    fn without_openat2_the_real_root_is_read_all_the_same() {
+        let beneath = HostRoot::this_machine().unwrap();
+        let mut plain = HostRoot::this_machine().unwrap();
+        plain.lookup = Lookup::Plain;
+        let path = "/proc/sys/kernel/osrelease";
+        assert_eq!(plain.read(path).unwrap(), beneath.read(path).unwrap());
+        assert_eq!(plain.list("/").unwrap(), beneath.list("/").unwrap());
     }
 
     #[test]

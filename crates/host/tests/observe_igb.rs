@@ -19,8 +19,10 @@ const ROUNDS: usize = 6;
 
 fn pf(linux: &mut Linux) -> PciAddress {
     let inventory = linux.observe(Scope::All).unwrap();
-    let (function, _) = inventory.pfs().next().unwrap();
-    function.address
+    let mut pfs = inventory.pfs().map(|(function, _)| function);
+    let nic = pfs.find(|function| function.class.is_network());
+    nic.expect("this test needs an SR-IOV NIC: run it in the lab")
+        .address
 }
 
 fn set_num_vfs(pf: PciAddress, count: u16) {
