@@ -6,10 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use host::{HostRoot, Linux};
-use model::{Host, PciAddress, Scope};
+use model::{HolderKind, Host, Netns, PciAddress, Scope, VfIndex};
 
 /// The tests share one NIC.
 static NIC: Mutex<()> = Mutex::new(());
@@ -100,5 +101,50 @@ fn one_function_is_seen_as_in_the_whole() {
         let part = linux.observe(Scope::Function(vf.address)).unwrap();
         assert_eq!(part.get(vf.address), Some(vf));
     }
+    set_num_vfs(pf, 0);
+}
+
+/// Runs `ip` and checks that it did what it should.
+fn ip(words: &[&str]) {
+    let status = Command::new("ip").args(words).status().unwrap();
+    assert!(status.success(), "ip {words:?}");
+}
+
+#[test]
+#[ignore = "needs the lab's igb"]
+fn a_vf_in_another_namespace_is_seen_there_and_held() {
+    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut linux = Linux::this_machine().unwrap();
+    let pf = pf(&mut linux);
+    set_num_vfs(pf, 2);
+    let before = linux.observe(Scope::All).unwrap();
+    let vf = before.vf_of(pf, VfIndex(1)).unwrap();
+    assert_eq!(vf.vf().unwrap().holder, None);
+    let netdev = vf.netdev().unwrap();
+    ip(&["netns", "add", "seen"]);
+    ip(&["link", "set", netdev.name.as_str(), "netns", "seen"]);
+    let after = linux.observe(Scope::All).unwrap();
+    let moved = after.get(vf.address).unwrap();
+    let Netns::Other { path, .. } = &moved.netdev().unwrap().netns else {
+        unreachable!("the netdev is seen here: {moved:?}");
+    };
+    assert_eq!(path.as_deref(), Some("/run/netns/seen"));
+    assert_eq!(moved.netdev().unwrap().address, netdev.address);
+    let holder = moved.vf().unwrap().holder.as_ref().unwrap();
+    assert_eq!(
+        (holder.kind, holder.id.as_str()),
+        (HolderKind::Namespace, "seen")
+    );
+    assert_eq!(after.vf_of(pf, VfIndex(0)), before.vf_of(pf, VfIndex(0)));
+    assert_eq!(after.gaps, []);
+    // A recording of it is seen the same elsewhere.
+    let dir = tempfile::tempdir().unwrap();
+    linux.record().unwrap().unpack(dir.path()).unwrap();
+    let again = Linux::recorded(dir.path())
+        .unwrap()
+        .observe(Scope::All)
+        .unwrap();
+    assert_eq!(again, after);
+    ip(&["netns", "delete", "seen"]);
     set_num_vfs(pf, 0);
 }
