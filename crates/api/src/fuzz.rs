@@ -2,16 +2,33 @@
 //!
 //! A normal test runs each over its seed corpus, `corpus/<name>/`.
 
+use crate::crd::{PfRecord, SriovNetworkNodeStateSpec};
+
 /// Reads bytes as a file of policies.
 pub fn fuzz_policies(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    match crate::crd::read_policies(&text, "fuzz.yaml") {
+    match crate::crd::read_documents(&text, "fuzz.yaml") {
         Ok(read) => {
             for policy in read.policies {
                 assert!(policy.priority <= 99 && !policy.name.is_empty());
             }
+            for state in read.node_states {
+                let spec = SriovNetworkNodeStateSpec::from(&state.desired);
+                assert_eq!(model::Desired::try_from(&spec).as_ref(), Ok(&state.desired));
+            }
         }
         Err(error) => assert!(!error.problems.is_empty()),
+    }
+}
+
+/// Reads bytes as what upstream keeps of a PF.
+pub fn fuzz_pf_record(data: &[u8]) {
+    let Some(pf) = model::PciAddress::new(0, 0x3b, 0, 0) else {
+        return;
+    };
+    if let Ok(record) = PfRecord::parse(pf, data) {
+        let again = PfRecord::parse(pf, record.to_json().as_bytes());
+        assert_eq!(again.ok(), Some(record));
     }
 }
 
@@ -19,19 +36,30 @@ pub fn fuzz_policies(data: &[u8]) {
 mod tests {
     use std::{fs, path::Path};
 
-    #[test]
-    fn the_corpus_of_policies_is_read_without_a_panic() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/policies");
+    fn seeds(name: &str, fuzz: fn(&[u8]), least: usize) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(name);
         let mut seeds = 0;
         for entry in fs::read_dir(corpus).unwrap() {
             let data = fs::read(entry.unwrap().path()).unwrap();
             // Also each prefix, because a cut file is the most common broken one.
             for end in (0..=data.len()).step_by(1 + data.len() / 64) {
-                super::fuzz_policies(&data[..end]);
+                fuzz(&data[..end]);
             }
-            super::fuzz_policies(&data);
+            fuzz(&data);
             seeds += 1;
         }
-        assert!(seeds >= 8, "only {seeds} seeds");
+        assert!(seeds >= least, "only {seeds} seeds");
+    }
+
+    #[test]
+    fn the_corpus_of_policies_is_read_without_a_panic() {
+        seeds("policies", super::fuzz_policies, 8);
+    }
+
+    #[test]
+    fn the_corpus_of_pf_records_is_read_without_a_panic() {
+        seeds("pf_record", super::fuzz_pf_record, 3);
     }
 }

@@ -10,8 +10,11 @@ use super::{API_VERSION, review_node_policy};
 use crate::field::{FieldPath, FieldProblem};
 use crate::yaml::{self, Node, Value};
 
+mod node_state;
 #[cfg(test)]
 mod tests;
+
+pub use node_state::NodeStateDocument;
 
 const KIND: &str = "SriovNetworkNodePolicy";
 
@@ -37,6 +40,8 @@ const MAX_REPORTED: usize = 100;
 pub struct PolicyDocuments {
     /// The policies, in the order of the file.
     pub policies: Vec<NodePolicy>,
+    /// Node states, another way to say what a host should have, in the order of the file.
+    pub node_states: Vec<NodeStateDocument>,
     /// What was ignored, as upstream's API server would warn.
     pub warnings: Vec<Warning>,
 }
@@ -147,10 +152,27 @@ const INVALID: Code = Code::new("policy-invalid");
 /// Reads the policies of a file: YAML or JSON, several documents, lists too.
 ///
 /// `file` is the name that errors show. Nothing is returned of a file with an error in it: a
-/// half-read set of policies would take the VFs of the other half away.
+/// half-read set of policies would take the VFs of the other half away. A node state is an error
+/// here, see [`read_documents`].
 pub fn read_policies(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFileError> {
+    read(text, file, false)
+}
+
+/// Reads the policies and the node states of a file, as [`read_policies`] does.
+///
+/// What the two mean together is for the caller to say: upstream makes the one out of the other.
+pub fn read_documents(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFileError> {
+    read(text, file, true)
+}
+
+fn read(
+    text: &str,
+    file: &str,
+    takes_node_states: bool,
+) -> Result<PolicyDocuments, PolicyFileError> {
     let mut reader = Reader {
         file,
+        takes_node_states,
         read: PolicyDocuments::default(),
         problems: Vec::new(),
     };
@@ -180,6 +202,7 @@ pub fn read_policies(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFi
 
 struct Reader<'a> {
     file: &'a str,
+    takes_node_states: bool,
     read: PolicyDocuments,
     problems: Vec<PolicyProblem>,
 }
@@ -189,7 +212,9 @@ impl Reader<'_> {
         let version = node.text("apiVersion").unwrap_or_default();
         match (version, node.text("kind").unwrap_or_default()) {
             (API_VERSION, KIND) => self.policy(node),
-            ("v1", "List") | (API_VERSION, "SriovNetworkNodePolicyList") => self.list(node),
+            (API_VERSION, node_state::KIND) if self.takes_node_states => self.node_state(node),
+            (API_VERSION, "SriovNetworkNodePolicyList" | "SriovNetworkNodeStateList")
+            | ("v1", "List") => self.list(node),
             (version, kind) => self.other(node, version, kind),
         }
     }
@@ -200,14 +225,13 @@ impl Reader<'_> {
             Some(Value::List(items)) => {
                 for item in items {
                     // A list in a list is not a thing that kubectl takes either.
-                    match item.text("kind") {
-                        Some(KIND) if item.text("apiVersion") == Some(API_VERSION) => {
-                            self.policy(item);
+                    let version = item.text("apiVersion").unwrap_or_default();
+                    match (version, item.text("kind").unwrap_or_default()) {
+                        (API_VERSION, KIND) => self.policy(item),
+                        (API_VERSION, node_state::KIND) if self.takes_node_states => {
+                            self.node_state(item);
                         }
-                        kind => {
-                            let version = item.text("apiVersion").unwrap_or_default();
-                            self.other(item, version, kind.unwrap_or_default());
-                        }
+                        (version, kind) => self.other(item, version, kind),
                     }
                 }
             }
@@ -229,7 +253,7 @@ impl Reader<'_> {
                 "kind",
                 format!("the object has no kind, and is not a {KIND}"),
             )
-        } else if kind != KIND {
+        } else if kind != KIND && !(self.takes_node_states && kind == node_state::KIND) {
             ("kind", format!("kind {} is not a {KIND}", shorten(kind)))
         } else if version.is_empty() {
             ("apiVersion", "the object has no apiVersion".to_owned())
@@ -237,7 +261,7 @@ impl Reader<'_> {
             let version = shorten(version);
             (
                 "apiVersion",
-                format!("apiVersion {version} of {KIND} is not known"),
+                format!("apiVersion {version} of {kind} is not known"),
             )
         };
         let remedy = if field == "apiVersion" {

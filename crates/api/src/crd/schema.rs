@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     /// Text to text.
     TextMap,
     Object(&'static [Field]),
+    /// Objects that all have these fields.
+    ObjectList(&'static [Field]),
     /// Anything: not looked into.
     Any,
 }
@@ -144,6 +146,14 @@ impl Check {
                 _ => self.mistyped(node, "an object of texts", path, "write `key: \"value\"`"),
             },
             Kind::Object(fields) => self.object(node, fields, path),
+            Kind::ObjectList(fields) => match &node.value {
+                Value::List(items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        self.object(item, fields, &path.index(index));
+                    }
+                }
+                _ => self.mistyped(node, "a list of objects", path, "write each behind `- `"),
+            },
         }
     }
 
@@ -242,7 +252,7 @@ fn find(lower: &str, fields: &'static [Field], path: &FieldPath) -> Option<Strin
             return Some(at.to_string());
         }
         match &field.kind {
-            Kind::Object(fields) => find(lower, fields, &at),
+            Kind::Object(fields) | Kind::ObjectList(fields) => find(lower, fields, &at),
             _ => None,
         }
     })

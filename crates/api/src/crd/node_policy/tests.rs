@@ -55,6 +55,7 @@ fn compare(path: &str, upstream: &serde_json::Value, ours: &Kind) {
         Kind::TextList => assert_eq!(upstream["items"]["type"], "string", "{path}"),
         Kind::TextMap => assert_eq!(upstream["additionalProperties"]["type"], "string", "{path}"),
         Kind::Any => assert_eq!(kind, "object", "{path}"),
+        Kind::ObjectList(_) => panic!("{path}: a policy has no list of objects"),
         Kind::Object(fields) => {
             let theirs = upstream["properties"].as_object().unwrap();
             assert_eq!(theirs.len(), fields.len(), "{path}: {:?}", theirs.keys());
