@@ -2,7 +2,7 @@
 //!
 //! None may panic, loop or allocate without bound, whatever the bytes.
 
-use model::PciId;
+use model::{PciAddress, PciId};
 
 use crate::discover::config;
 use crate::pci_ids;
@@ -36,6 +36,28 @@ pub fn fuzz_tree(data: &[u8]) {
             Some(&tree),
             "written otherwise than read"
         );
+    }
+}
+
+/// The record of a VF. What is taken must be written as it was read.
+pub fn fuzz_record(data: &[u8]) {
+    let Some(vf) = PciAddress::new(0, 1, 16, 0) else {
+        return;
+    };
+    if let Ok(record) = crate::ledger::parse(data, vf) {
+        let again = serde_json::to_vec(&record)
+            .ok()
+            .and_then(|bytes| crate::ledger::parse(&bytes, vf).ok());
+        assert_eq!(again.as_ref(), Some(&record), "the record did not survive");
+    }
+}
+
+/// The journal of apply.
+pub fn fuzz_apply_journal(data: &[u8]) {
+    if let Ok(last) = crate::journal::parse(data) {
+        for pf in &last.pfs {
+            assert!(pf.made <= pf.steps.len(), "more steps made than there are");
+        }
     }
 }
 
@@ -74,5 +96,15 @@ mod tests {
     #[test]
     fn trees_of_the_corpus_are_read_without_harm() {
         corpus("tree", fuzz_tree);
+    }
+
+    #[test]
+    fn records_of_the_corpus_are_read_without_harm() {
+        corpus("record", fuzz_record);
+    }
+
+    #[test]
+    fn journals_of_the_corpus_are_read_without_harm() {
+        corpus("apply_journal", fuzz_apply_journal);
     }
 }

@@ -1,21 +1,59 @@
 //! The only crate that reads or changes Linux.
 //!
 //! [`Linux`] is a real host. It reaches the host's files through a [`HostRoot`], so that the real
-//! machine, a container's `/host` and a recording ([`record`]) are one code path, and the kernel
+//! machine, a container's `/host` and a recording ([`Tree`]) are one code path, and the kernel
 //! through netlink.
+//!
+//! | To | See |
+//! |---|---|
+//! | see what a host has | [`Linux`], `discover` |
+//! | make one step | [`Linux`], `perform`: one file per kind of step |
+//! | give a VF to somebody, take it back | [`Engine::attach`], [`Engine::detach`] |
+//! | make a plan true | [`apply()`] |
+//! | know who has which VF | [`Ledger`] |
 
+mod apply;
+mod attach;
+mod checkpoint;
 mod discover;
+mod driver;
+mod engine;
 #[doc(hidden)]
 pub mod fuzz;
+mod heal;
+mod journal;
+mod ledger;
 mod linux;
+mod lock;
+mod modprobe;
+pub mod netns;
 mod pci_ids;
+mod perform;
 mod queries;
 mod record;
 mod root;
+mod state;
+mod undo;
+mod wait;
 
+pub use apply::{Applied, ApplyContext, ApplyError, Event, PfApplied, PfFault, apply};
+pub use attach::{AttachError, Attached, DetachError, Detached, HealError, StepFault};
+#[cfg(feature = "kill-points")]
+pub use checkpoint::KillAt;
+pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};
 pub use discover::config;
+pub use engine::{Engine, Ground};
+pub use heal::Healed;
+pub use journal::{End, LastApply, LastPf, last_apply};
+pub use ledger::{
+    Before, BootId, Claim, Damage, Happening, Holders, Ledger, LedgerError, PastEvent, Record,
+    RecordedStep, Stage,
+};
 pub use linux::Linux;
+pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared};
 pub use pci_ids::{PciNames, pci_names};
 pub use queries::QueryError;
 pub use record::{RecordError, Tree, TreeError, UnpackError};
 pub use root::{AccessError, HostRoot};
+pub use state::{StateDir, StateError};
+pub use undo::UndoError;

@@ -6,6 +6,8 @@ use std::path::Path;
 use model::{Code, DiscoverError, Holder, Host, Inventory, PciAddress, Scope, Step, StepError};
 
 use crate::discover::discover;
+use crate::ledger::Ledger;
+use crate::perform::{Sockets, Tools, perform};
 use crate::queries::{Live, Queries, Recorded};
 use crate::record::{RecordError, Tree, record};
 use crate::root::{AccessError, HostRoot};
@@ -16,6 +18,9 @@ pub struct Linux {
     queries: Box<dyn Queries>,
     /// A recording answers questions but cannot be changed.
     recorded: bool,
+    /// Who was given which VF, for [`Host::observe`].
+    ledger: Option<Ledger>,
+    sockets: Sockets,
 }
 
 impl Linux {
@@ -31,7 +36,16 @@ impl Linux {
             root,
             queries: Box::new(Live::default()),
             recorded: false,
+            ledger: None,
+            sockets: Sockets::default(),
         }
+    }
+
+    /// Lets observations say whom virtfn gave which VF.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = Some(ledger);
+        self
     }
 
     /// Opens a recording that was unpacked into `dir`. It can be observed, not changed.
@@ -40,6 +54,8 @@ impl Linux {
             root: HostRoot::open(dir)?,
             queries: Box::new(Recorded::new(HostRoot::open(dir)?)),
             recorded: true,
+            ledger: None,
+            sockets: Sockets::default(),
         })
     }
 
@@ -66,21 +82,27 @@ impl Linux {
 
 impl Host for Linux {
     fn observe(&mut self, scope: Scope) -> Result<Inventory, DiscoverError> {
-        self.observe_with(scope, &BTreeMap::new())
+        let holders = self.ledger.as_ref().map(Ledger::holders);
+        let holders = holders.unwrap_or_default();
+        let mut seen = self.observe_with(scope, &holders.by_vf)?;
+        seen.gaps.extend(holders.gaps);
+        Ok(seen)
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), StepError> {
-        let (attempt, code) = if self.recorded {
-            ("change a recording", "recording-is-read-only")
-        } else {
-            ("perform a step", "not-implemented")
+        if self.recorded {
+            return Err(StepError {
+                object: step.function().to_string(),
+                attempt: step.to_string(),
+                source: Some("a recording cannot be changed".into()),
+                code: Code::new("recording-is-read-only"),
+                remedy: None,
+            });
+        }
+        let mut tools = Tools {
+            root: &self.root,
+            sockets: &mut self.sockets,
         };
-        Err(StepError {
-            object: step.to_string(),
-            attempt: attempt.to_owned(),
-            source: None,
-            code: Code::new(code),
-            remedy: None,
-        })
+        perform(&mut tools, step)
     }
 }

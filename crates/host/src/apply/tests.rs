@@ -1,0 +1,292 @@
+//! Claims about making plans true, on a host that is played.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fixtures::{FakeHost, igb, inventory, parsed};
+use model::{
+    Desired, Explain, NetnsTarget, PciAddress, PfDesired, Step, StepError, VfDriver, VfGroup,
+    VfRange,
+};
+
+use super::*;
+use crate::checkpoint::Uninterrupted;
+
+const PF0: &str = "0000:01:00.0";
+const PF1: &str = "0000:02:00.0";
+const KILLED: &str = "killed at a checkpoint";
+
+/// One host that several threads open.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<FakeHost>>);
+
+impl Host for Shared {
+    fn observe(&mut self, scope: Scope) -> Result<Inventory, DiscoverError> {
+        self.0.lock().unwrap().observe(scope)
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), StepError> {
+        self.0.lock().unwrap().perform(step)
+    }
+}
+
+struct NoVfs;
+
+impl Ground for NoVfs {
+    fn pf_of(&self, _vf: PciAddress) -> Option<PciAddress> {
+        None
+    }
+
+    fn netns_lives(&self, _target: &NetnsTarget) -> bool {
+        false
+    }
+}
+
+/// Dies at the n-th checkpoint, on whichever thread, and at every later one.
+struct DiesAt(AtomicUsize);
+
+impl Checkpoints for DiesAt {
+    fn passed(&self, _at: Checkpoint) {
+        if self.0.fetch_add(1, Ordering::SeqCst) + 1 >= usize::MAX / 2 {
+            std::panic::panic_any(KILLED);
+        }
+    }
+}
+
+impl DiesAt {
+    fn nth(n: usize) -> Self {
+        Self(AtomicUsize::new(usize::MAX / 2 - n))
+    }
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    host: Shared,
+    state: StateDir,
+    boot: BootId,
+    ledger: Ledger,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("lib"), dir.path().join("run"));
+        let host = FakeHost::new(inventory([
+            igb(PF0, "ens1f0").with_vfs(2),
+            igb(PF1, "ens2f0"),
+        ]));
+        let boot = BootId::new("boot");
+        Self {
+            _dir: dir,
+            host: Shared(Arc::new(Mutex::new(host))),
+            ledger: Ledger::new(state.clone(), boot.clone()),
+            state,
+            boot,
+        }
+    }
+
+    fn context<'a>(&'a self, checkpoints: &'a dyn Checkpoints) -> ApplyContext<'a> {
+        ApplyContext {
+            state: &self.state,
+            ledger: &self.ledger,
+            boot: &self.boot,
+            ground: &NoVfs,
+            checkpoints,
+            patience: Duration::from_millis(20),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let seen = self.host.clone().observe(Scope::All).unwrap();
+        policy::plan(&seen, &desired())
+    }
+
+    fn apply_shown(&self, shown: Option<&Plan>) -> (Applied, Vec<Event>) {
+        let mut events = Vec::new();
+        let applied = self.apply_dying(&Uninterrupted, shown, &mut |event| events.push(event));
+        (applied.unwrap(), events)
+    }
+
+    fn apply(&self) -> (Applied, Vec<Event>) {
+        self.apply_shown(Some(&self.plan()))
+    }
+
+    fn apply_dying(
+        &self,
+        checkpoints: &dyn Checkpoints,
+        shown: Option<&Plan>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Applied, ApplyError> {
+        let open = || Ok(self.host.clone());
+        let plan = |seen: &Inventory| policy::plan(seen, &desired());
+        apply(self.context(checkpoints), &open, &plan, shown, tell)
+    }
+
+    fn made(&self) -> usize {
+        self.host.0.lock().unwrap().performed().len()
+    }
+}
+
+/// Three VFs on each PF, one of them on vfio-pci.
+fn desired() -> Desired {
+    let group = |first, last, driver| VfGroup {
+        resource: "r".to_owned(),
+        policy: "p".to_owned(),
+        range: VfRange::new(first, last).unwrap(),
+        driver,
+        mtu: None,
+        is_rdma: false,
+        vdpa: None,
+    };
+    let wanted = |pf: &str| PfDesired {
+        pf: parsed(pf),
+        name: None,
+        num_vfs: 3,
+        mtu: model::Mtu::new(9000),
+        link_type: None,
+        eswitch: None,
+        externally_managed: false,
+        groups: vec![
+            group(0, 1, VfDriver::Kernel),
+            group(2, 2, VfDriver::Named(parsed("vfio-pci"))),
+        ],
+    };
+    Desired {
+        pfs: BTreeMap::from([(parsed(PF0), wanted(PF0)), (parsed(PF1), wanted(PF1))]),
+    }
+}
+
+#[test]
+fn all_pfs_get_what_was_shown_and_a_second_run_changes_nothing() {
+    let world = World::new();
+    let (applied, events) = world.apply();
+    assert!(applied.is_complete(), "{applied:#?}");
+    assert_eq!(applied.pfs.len(), 2);
+    let ended = events
+        .iter()
+        .filter(|event| matches!(event, Event::PfEnded { failed: false, .. }));
+    assert_eq!(ended.count(), 2);
+    let made = world.made();
+    let (again, events) = world.apply();
+    assert!(again.is_complete() && again.pfs.is_empty(), "{again:?}");
+    assert!(events.is_empty(), "{events:?}");
+    assert_eq!(world.made(), made);
+}
+
+#[test]
+fn a_pf_that_fails_does_not_stop_the_other() {
+    let world = World::new();
+    world.host.0.lock().unwrap().fail_at = Some(0);
+    let (applied, _) = world.apply();
+    let failed: Vec<_> = applied
+        .pfs
+        .iter()
+        .filter(|pf| pf.outcome.is_err())
+        .collect();
+    assert_eq!(failed.len(), 1, "{:#?}", applied.pfs);
+    assert!(!applied.is_complete());
+    let remaining: Vec<_> = applied.remaining.pfs.iter().map(|pf| pf.pf).collect();
+    assert_eq!(remaining, [failed[0].pf]);
+    let last = last_apply(&world.state).unwrap().unwrap();
+    assert_eq!(last.ended.unwrap().failed_pfs, 1);
+    assert!(last.pfs.iter().any(|pf| pf.failed.is_some()));
+    assert!(world.apply().0.is_complete());
+}
+
+#[test]
+fn a_host_that_changed_since_the_plan_was_shown_is_left_alone() {
+    let world = World::new();
+    let shown = world.plan();
+    let behind_our_back = Step::SetNumVfs {
+        pf: parsed(PF0),
+        count: 0,
+    };
+    world.host.clone().perform(&behind_our_back).unwrap();
+    let (applied, _) = world.apply_shown(Some(&shown));
+    let outcome = |pf: &str| {
+        let found = applied.pfs.iter().find(|applied| applied.pf == parsed(pf));
+        &found.unwrap().outcome
+    };
+    assert!(matches!(outcome(PF0), Err(PfFault::Outdated)));
+    assert!(outcome(PF1).is_ok());
+    assert_eq!(applied.remaining.pfs.len(), 1);
+}
+
+#[test]
+fn what_another_apply_did_meanwhile_is_not_an_error() {
+    let world = World::new();
+    let shown = world.plan();
+    world.apply();
+    let made = world.made();
+    let (applied, _) = world.apply_shown(Some(&shown));
+    assert!(applied.is_complete(), "{applied:?}");
+    assert_eq!(world.made(), made);
+}
+
+#[test]
+fn one_apply_at_a_time() {
+    let world = World::new();
+    let _running = exclusive(&world.state, LockOf::Apply, Duration::ZERO).unwrap();
+    let mut waited = false;
+    let error = world
+        .apply_dying(&Uninterrupted, None, &mut |event| {
+            waited |= matches!(event, Event::Waiting(LockOf::Apply));
+        })
+        .unwrap_err();
+    assert!(waited);
+    assert_eq!(error.code().as_str(), "locked");
+    assert_eq!(world.made(), 0);
+}
+
+#[test]
+fn a_pf_whose_vfs_are_just_given_away_is_left_alone() {
+    let world = World::new();
+    let begun = Instant::now();
+    let plans = world.plan();
+    let pf = plans.pfs.iter().filter(|plan| plan.pf == parsed(PF0));
+    let _attach = crate::lock::shared(&world.state, LockOf::Pf(parsed(PF0)), Duration::ZERO);
+    let (locked, unlocked) =
+        lock_pfs_within(world.context(&Uninterrupted), pf, Duration::from_millis(10));
+    assert!(locked.is_empty() && begun.elapsed() < PATIENCE);
+    assert!(matches!(unlocked[0].outcome, Err(PfFault::Lock(_))));
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_leaves_everything_as_it_was() {
+    let world = World::new();
+    std::fs::create_dir_all(world._dir.path().join("lib")).unwrap();
+    std::fs::write(world._dir.path().join("lib/journal"), "in the way").unwrap();
+    let error = world
+        .apply_dying(&Uninterrupted, None, &mut |_| {})
+        .unwrap_err();
+    assert!(matches!(error, ApplyError::Journal(_)), "{error:?}");
+    assert_eq!(world.made(), 0);
+}
+
+#[test]
+fn an_apply_killed_anywhere_converges_in_the_next_and_is_told_of() {
+    for nth in 1..100 {
+        let world = World::new();
+        let dies = DiesAt::nth(nth);
+        let shown = world.plan();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            world.apply_dying(&dies, Some(&shown), &mut |_| {})
+        }));
+        if outcome.is_ok() {
+            assert!(nth > 10, "only {} checkpoints", nth - 1);
+            return;
+        }
+        let ended = last_apply(&world.state)
+            .unwrap()
+            .is_none_or(|l| l.ended.is_some());
+        let (applied, events) = world.apply();
+        assert!(applied.is_complete(), "killed at {nth}: {applied:#?}");
+        let told = events
+            .iter()
+            .any(|event| matches!(event, Event::Interrupted(_)));
+        assert_eq!(told, !ended, "killed at {nth}");
+    }
+    panic!("apply passes checkpoints for ever");
+}

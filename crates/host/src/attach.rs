@@ -1,0 +1,313 @@
+//! Giving a VF to somebody, and taking it back: the one operation behind `virtfn attach`, CNI,
+//! Docker and DRA.
+//!
+//! The order of things is what makes it safe; see [`crate::Ledger`] for the states.
+//!
+//! 1. Lock the VF, and its PF against a change of its VFs.
+//! 2. Heal what a process that died left of this VF.
+//! 3. Observe, and plan; what is refused is refused before anything is changed.
+//! 4. Record all steps and their undo on the disk.
+//! 5. Make the steps. When one fails, take all back and say why.
+//! 6. Confirm in the record.
+//!
+//! Killed anywhere before the end, the next attach or detach of the VF, or the next heal, takes the
+//! steps back from the record. What would surprise: an attach that was killed is not continued but
+//! taken back, because whoever asked for it got no answer and will ask again.
+
+mod error;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use model::{AttachRequest, Holder, Host, Inventory, PciAddress, PlannedStep, Scope, Step};
+
+use policy::{AttachNote, AttachPlan};
+
+use error::LockVfError;
+pub use error::{AttachError, DetachError, HealError, StepFault};
+use request::{asked, before, netns_of};
+
+use crate::Checkpoint;
+use crate::engine::{Engine, PATIENCE};
+use crate::ledger::{Claim, Damage, Happening, Record, RecordedStep, Stage, now};
+use crate::lock::{Lock, LockOf, exclusive, shared};
+use crate::undo::{UndoError, take_back};
+
+/// A VF was given away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its PF.
+    pub pf: PciAddress,
+    /// Had the holder the VF already, just as asked for? Then nothing was changed.
+    pub already: bool,
+    /// What was done.
+    pub steps: Vec<PlannedStep>,
+    /// What may not be as the holder expects.
+    pub notes: Vec<AttachNote>,
+    /// A record that was damaged, and kept aside.
+    pub damage: Option<Damage>,
+    /// Was something taken back first that a process that died had left?
+    pub healed: Option<Holder>,
+}
+
+/// A VF was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// From whom.
+    pub holder: Holder,
+    /// What was taken back, in this order.
+    pub undone: Vec<Step>,
+}
+
+/// A VF whose locks we have, with its record.
+struct Locked {
+    _vf: Lock,
+    _pf: Option<Lock>,
+    record: Record,
+    damage: Option<Damage>,
+}
+
+impl<H: Host> Engine<'_, H> {
+    /// Gives a VF to whoever asks for it.
+    pub fn attach(&mut self, request: &AttachRequest) -> Result<Attached, AttachError> {
+        let vf = request.vf;
+        let mut locked = self.lock_vf(vf).map_err(AttachError::from)?;
+        self.passed(Checkpoint::Locked);
+        let record = &mut locked.record;
+        if let Some(claim) = record.claim.as_ref().filter(|_| self.is_held(record)) {
+            return already(claim, request, locked.damage);
+        }
+        let healed = self.heal_record(record)?;
+
+        let seen = self.host.observe(Scope::Function(vf))?;
+        let AttachPlan { steps, notes, .. } = policy::attach(&seen, request)?;
+        let claim = claim(&seen, request, &steps)?;
+        let pf = claim.pf;
+        record.claim = Some(claim);
+        self.ledger.write(record)?;
+        self.passed(Checkpoint::Recorded);
+
+        if let Err(source) = self.make_steps(&steps) {
+            let undo = self.give_up(record);
+            let source = Box::new(source);
+            return Err(AttachError::Step { vf, source, undo });
+        }
+        self.passed(Checkpoint::Unconfirmed);
+        if let Err(source) = self.confirm(record) {
+            let undo = self.give_up(record);
+            return Err(AttachError::Confirm { source, undo });
+        }
+        self.passed(Checkpoint::Confirmed);
+        tracing::info!(pci = %vf, pf = %pf, holder = %request.holder, "vf attached");
+        Ok(Attached {
+            pf,
+            already: false,
+            steps,
+            notes,
+            damage: locked.damage,
+            healed,
+        })
+    }
+
+    /// Takes a VF back from whoever has it, or from `holder` and nobody else.
+    pub fn detach(
+        &mut self,
+        vf: PciAddress,
+        holder: Option<&Holder>,
+    ) -> Result<Detached, DetachError> {
+        let Locked {
+            mut record,
+            _vf,
+            _pf,
+            ..
+        } = self.lock_vf(vf).map_err(DetachError::from)?;
+        self.passed(Checkpoint::Locked);
+        let Some(claim) = &mut record.claim else {
+            return Err(DetachError::NotAttached { vf });
+        };
+        if let Some(by) = holder.filter(|by| **by != claim.holder) {
+            return Err(DetachError::OtherHolder {
+                vf,
+                holder: claim.holder.clone(),
+                by: by.clone(),
+            });
+        }
+        claim.stage = Stage::Detaching;
+        let claim = claim.clone();
+        // On a full disk this fails, and taking the VF back must not: the undo is on the disk
+        // already, only the mark that it began is missing.
+        if let Err(error) = self.ledger.write(&record) {
+            tracing::warn!(pci = %vf, %error, "detach begun without a mark of it");
+        }
+        self.passed(Checkpoint::Recorded);
+        let failures = take_back(self.host, &claim, self.checkpoints);
+        if !failures.is_empty() {
+            return Err(DetachError::Undo { vf, failures });
+        }
+        self.passed(Checkpoint::Unconfirmed);
+        record.claim = None;
+        let holder = claim.holder.clone();
+        record.note(now(), Happening::Detached { holder });
+        self.ledger.write_free(&record)?;
+        self.passed(Checkpoint::Confirmed);
+        tracing::info!(pci = %vf, holder = %claim.holder, "vf detached");
+        Ok(Detached {
+            undone: claim
+                .steps
+                .iter()
+                .rev()
+                .filter_map(|s| s.undo.clone())
+                .collect(),
+            holder: claim.holder,
+        })
+    }
+
+    /// Locks a VF, and its PF against a change of its VFs, and opens the VF's record.
+    fn lock_vf(&self, vf: PciAddress) -> Result<Locked, LockVfError> {
+        let lock = exclusive(self.state, LockOf::Vf(vf), PATIENCE)?;
+        let pf = self.ground.pf_of(vf);
+        let pf = pf.map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE));
+        let (record, damage) = self.ledger.open(vf)?;
+        Ok(Locked {
+            _vf: lock,
+            _pf: pf.transpose()?,
+            record,
+            damage,
+        })
+    }
+
+    /// Has somebody the VF who still lives? The caller has the VF's lock, so a claim that is not
+    /// confirmed is of a process that died.
+    pub(crate) fn is_held(&self, record: &Record) -> bool {
+        record.claim.as_ref().is_some_and(|claim| {
+            claim.stage == Stage::Attached
+                && claim
+                    .netns
+                    .as_ref()
+                    .is_none_or(|netns| self.ground.netns_lives(netns))
+        })
+    }
+
+    /// Takes back what a record says, of a holder that is no more; the caller has the VF's lock.
+    ///
+    /// Returns whose it was. When something cannot be taken back, the record stays.
+    pub(crate) fn heal_record(&mut self, record: &mut Record) -> Result<Option<Holder>, HealError> {
+        let Some(claim) = &mut record.claim else {
+            return Ok(None);
+        };
+        let was_attached = claim.stage == Stage::Attached;
+        claim.stage = Stage::Detaching;
+        let claim = claim.clone();
+        let failures = take_back(self.host, &claim, self.checkpoints);
+        if !failures.is_empty() {
+            let vf = record.vf;
+            return Err(HealError::Undo { vf, failures });
+        }
+        let holder = claim.holder;
+        record.claim = None;
+        record.note(
+            now(),
+            if was_attached {
+                Happening::Deserted {
+                    holder: holder.clone(),
+                }
+            } else {
+                Happening::Healed {
+                    holder: holder.clone(),
+                }
+            },
+        );
+        self.ledger.write_free(record)?;
+        tracing::info!(pci = %record.vf, %holder, "vf taken back from a holder that is no more");
+        Ok(Some(holder))
+    }
+
+    fn make_steps(&mut self, steps: &[PlannedStep]) -> Result<(), StepFault> {
+        let mut settings: Option<Lock> = None;
+        for PlannedStep { step, .. } in steps {
+            match step {
+                Step::SetVf { pf, .. } if settings.is_none() => {
+                    let of = LockOf::PfSettings(*pf);
+                    settings = Some(exclusive(self.state, of, PATIENCE)?);
+                }
+                Step::SetVf { .. } => {}
+                _ => settings = None,
+            }
+            self.host.perform(step)?;
+            self.passed(Checkpoint::StepMade);
+        }
+        Ok(())
+    }
+
+    fn confirm(&self, record: &mut Record) -> Result<(), crate::LedgerError> {
+        if let Some(claim) = &mut record.claim {
+            claim.stage = Stage::Attached;
+            let holder = claim.holder.clone();
+            record.note(now(), Happening::Attached { holder });
+        }
+        self.ledger.write(record)
+    }
+
+    /// Takes everything back after a failure; what fails of that is returned, and the record stays
+    /// then, so that the next one tries again.
+    fn give_up(&mut self, record: &mut Record) -> Vec<UndoError> {
+        let Some(claim) = &record.claim else {
+            return Vec::new();
+        };
+        let failures = take_back(self.host, claim, self.checkpoints);
+        if failures.is_empty() {
+            record.claim = None;
+            if let Err(error) = self.ledger.write_free(record) {
+                // The record says `attaching`, and so the next one undoes once more: no harm.
+                tracing::warn!(pci = %record.vf, %error, "record not removed");
+            }
+        }
+        failures
+    }
+}
+
+fn already(
+    claim: &Claim,
+    request: &AttachRequest,
+    damage: Option<Damage>,
+) -> Result<Attached, AttachError> {
+    let same = claim.holder == request.holder
+        && claim.netns == netns_of(request)
+        && claim.asked == asked(request);
+    if same {
+        return Ok(Attached {
+            pf: claim.pf,
+            already: true,
+            steps: Vec::new(),
+            notes: Vec::new(),
+            damage,
+            healed: None,
+        });
+    }
+    Err(AttachError::InUse {
+        vf: request.vf,
+        holder: claim.holder.clone(),
+        netns: claim.netns.clone(),
+    })
+}
+
+fn claim(
+    seen: &Inventory,
+    request: &AttachRequest,
+    steps: &[PlannedStep],
+) -> Result<Claim, AttachError> {
+    let function = seen.get(request.vf);
+    let Some((function, facts)) = function.and_then(|f| Some((f, f.vf()?))) else {
+        return Err(AttachError::NoVf { vf: request.vf });
+    };
+    Ok(Claim {
+        pf: facts.pf,
+        holder: request.holder.clone(),
+        stage: Stage::Attaching,
+        netns: netns_of(request),
+        asked: asked(request),
+        since: now(),
+        before: before(function),
+        steps: steps.iter().map(RecordedStep::from).collect(),
+    })
+}

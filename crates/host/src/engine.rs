@@ -1,0 +1,60 @@
+//! What attach, detach, heal and apply have in common: a host, its state, and its locks.
+
+use std::time::Duration;
+
+use model::{Host, NetnsTarget, PciAddress};
+
+use crate::checkpoint::Checkpoints;
+use crate::ledger::Ledger;
+use crate::netns;
+use crate::root::HostRoot;
+use crate::state::StateDir;
+
+/// How long to wait for somebody else who works on the same VF or PF.
+///
+/// An attach takes a fraction of a second; an apply that creates VFs on a slow NIC can take a minute.
+/// A container runtime gives a CNI call two minutes in all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Gives VFs away and takes them back, with the record of each kept first.
+///
+/// It is generic over [`Host`] so that what it does can be tested on a host that is played.
+pub struct Engine<'a, H> {
+    /// The host.
+    pub host: &'a mut H,
+    /// What is asked of the host beside observing it.
+    pub ground: &'a dyn Ground,
+    /// Where locks are.
+    pub state: &'a StateDir,
+    /// Who has what.
+    pub ledger: &'a Ledger,
+    /// Where tests may kill the process.
+    pub checkpoints: &'a dyn Checkpoints,
+}
+
+/// Two cheap questions that must be answered without observing the host.
+pub trait Ground: Sync {
+    /// Returns the PF of a VF; `None` when there is no such VF.
+    fn pf_of(&self, vf: PciAddress) -> Option<PciAddress>;
+
+    /// Does `target` still lead to the namespace that it was made for?
+    fn netns_lives(&self, target: &NetnsTarget) -> bool;
+}
+
+impl Ground for HostRoot {
+    fn pf_of(&self, vf: PciAddress) -> Option<PciAddress> {
+        let link = format!("/sys/bus/pci/devices/{vf}/physfn");
+        self.link_name(&link).ok()?.parse().ok()
+    }
+
+    fn netns_lives(&self, target: &NetnsTarget) -> bool {
+        netns::lives(self, target)
+    }
+}
+
+impl<H: Host> Engine<'_, H> {
+    /// Passes a checkpoint.
+    pub(crate) fn passed(&self, at: crate::Checkpoint) {
+        self.checkpoints.passed(at);
+    }
+}

@@ -1,0 +1,264 @@
+//! Who has which VF: one record per VF, written before the VF is touched.
+//!
+//! ```text
+//!            attach                    confirm
+//!   free ───────────────▶ attaching ───────────▶ attached
+//!    ▲  record: all steps     │                      │ detach
+//!    │  and their undo        │ undo                 ▼
+//!    └────────────────────────┴───────────────── detaching
+//!                                   undo
+//! ```
+//!
+//! A record in `attaching` or `detaching` whose VF lock is free belongs to a process that died;
+//! its undo leads back to `free` from wherever that process stopped, because undoing what was never
+//! done changes nothing.
+//!
+//! What would surprise: a record is void after a reboot, because VFs are as new then, and so is
+//! everything that was set on them. A record that cannot be read is kept aside with the ending
+//! `.damaged`, and the VF is judged by what is observed of it.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::{Code, Explain, Gap, Holder, PciAddress};
+
+pub use record::{Before, BootId, Claim, Happening, PastEvent, Record, RecordedStep, Stage};
+pub(crate) use record::{ParseRecordError, parse};
+
+use crate::state::{StateDir, StateError, write_atomic};
+
+/// Most bytes of a record. One step is about 200 bytes, and an attach has some 20 of them.
+const RECORD_LIMIT: u64 = 256 * 1024;
+
+/// The records of all VFs of this host.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    state: StateDir,
+    boot: BootId,
+}
+
+/// A record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file could not be read or written.
+    #[error("keep the record of VF {vf}")]
+    State {
+        /// The VF.
+        vf: PciAddress,
+        /// Which file, and why not.
+        source: StateError,
+    },
+    /// A later virtfn wrote it, and so it is not ours to judge.
+    #[error("the record of VF {vf} in {} has version {version}, this virtfn knows {KNOWN}", path.display(), KNOWN = record::VERSION)]
+    Later {
+        /// The VF.
+        vf: PciAddress,
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+impl Explain for LedgerError {
+    fn code(&self) -> Code {
+        match self {
+            Self::State { source, .. } => source.code(),
+            Self::Later { .. } => Code::new("state-of-later-version"),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::State { source, .. } => source.remedy(),
+            Self::Later { .. } => {
+                Some("use the later virtfn, or detach the VF with it first".to_owned())
+            }
+        }
+    }
+}
+
+/// A record that could not be read, and was kept aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where it is now.
+    pub kept: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "a damaged record was kept as {} ({})",
+            self.kept.display(),
+            self.reason
+        )
+    }
+}
+
+/// Who has what, as the records say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// The holder of each VF that has one.
+    pub by_vf: BTreeMap<PciAddress, Holder>,
+    /// Records that could not be read.
+    pub gaps: Vec<Gap>,
+}
+
+impl Ledger {
+    /// Opens the records of the boot that runs; nothing need exist yet.
+    #[must_use]
+    pub fn new(state: StateDir, boot: BootId) -> Self {
+        Self { state, boot }
+    }
+
+    /// Returns who has which VF, for an inventory.
+    ///
+    /// It takes no lock: a record is replaced in one instant, so a reader sees an old or a new one.
+    #[must_use]
+    pub fn holders(&self) -> Holders {
+        let mut found = Holders::default();
+        for vf in self.recorded() {
+            let path = self.state.record(vf);
+            let reason = match read(&path) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => match parse(&bytes, vf) {
+                    Ok(record) => {
+                        if let Some(claim) = record.claim_of(&self.boot) {
+                            found.by_vf.insert(vf, claim.holder.clone());
+                        }
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            };
+            found.gaps.push(Gap {
+                object: vf.to_string(),
+                reason: format!("its record {} was not read: {reason}", path.display()),
+            });
+        }
+        found
+    }
+
+    /// Returns the record of a VF as it is, without repairing anything; `None` when there is none.
+    pub fn look(&self, vf: PciAddress) -> Result<Option<Record>, LedgerError> {
+        let state = |source| LedgerError::State { vf, source };
+        let path = self.state.record(vf);
+        let Some(bytes) =
+            read(&path).map_err(|error| state(StateError::new("read", &path, error)))?
+        else {
+            return Ok(None);
+        };
+        match parse(&bytes, vf) {
+            Ok(record) => Ok(Some(self.without_former_boot(record))),
+            Err(ParseRecordError::Later { version }) => {
+                Err(LedgerError::Later { vf, path, version })
+            }
+            Err(error @ ParseRecordError::Damaged { .. }) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, error);
+                Err(state(StateError::new("read", &path, source)))
+            }
+        }
+    }
+
+    /// Returns the VFs that have a record, claimed or not, by address.
+    pub(crate) fn recorded(&self) -> Vec<PciAddress> {
+        let Ok(entries) = fs::read_dir(self.state.ledger()) else {
+            return Vec::new();
+        };
+        let mut vfs: Vec<PciAddress> = entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name();
+                name.to_str()?.strip_suffix(".json")?.parse().ok()
+            })
+            .collect();
+        vfs.sort_unstable();
+        vfs
+    }
+
+    /// Opens the record of a VF, whose lock the caller has, to change it.
+    ///
+    /// A claim of a former boot is void. A damaged record is kept aside, and a free one is in its place.
+    pub(crate) fn open(&self, vf: PciAddress) -> Result<(Record, Option<Damage>), LedgerError> {
+        let state = |source| LedgerError::State { vf, source };
+        let path = self.state.record(vf);
+        let bytes = read(&path).map_err(|error| state(StateError::new("read", &path, error)))?;
+        let Some(bytes) = bytes else {
+            return Ok((Record::free(vf, self.boot.clone()), None));
+        };
+        match parse(&bytes, vf) {
+            Ok(record) => Ok((self.without_former_boot(record), None)),
+            Err(ParseRecordError::Later { version }) => {
+                Err(LedgerError::Later { vf, path, version })
+            }
+            Err(ParseRecordError::Damaged { reason }) => {
+                let kept = path.with_extension("json.damaged");
+                fs::rename(&path, &kept)
+                    .map_err(|error| state(StateError::new("keep aside", &path, error)))?;
+                let mut record = Record::free(vf, self.boot.clone());
+                record.note(now(), Happening::Damaged);
+                Ok((record, Some(Damage { kept, reason })))
+            }
+        }
+    }
+
+    /// Writes a record to the disk.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), LedgerError> {
+        let vf = record.vf;
+        let path = self.state.record(vf);
+        let written = record
+            .to_bytes()
+            .map_err(|error| StateError::new("write", &path, io::Error::other(error)))
+            .and_then(|bytes| write_atomic(&path, &bytes));
+        written.map_err(|source| LedgerError::State { vf, source })
+    }
+
+    /// Says that a VF is free, even on a full disk, where a record can be removed but not written.
+    pub(crate) fn write_free(&self, record: &Record) -> Result<(), LedgerError> {
+        let written = self.write(record);
+        if written.is_err() && fs::remove_file(self.state.record(record.vf)).is_ok() {
+            return Ok(());
+        }
+        written
+    }
+
+    fn without_former_boot(&self, mut record: Record) -> Record {
+        if record.boot != self.boot {
+            if record.claim.take().is_some() {
+                record.note(now(), Happening::VoidAfterReboot);
+            }
+            record.boot = self.boot.clone();
+        }
+        record
+    }
+}
+
+/// Returns the seconds since 1970 for a record; a clock before that counts as 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Reads a file of at most [`RECORD_LIMIT`] bytes; what is longer is cut, and then does not parse.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match File::open(path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(RECORD_LIMIT).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,228 @@
+//! The record of one VF, and its form on the disk.
+//!
+//! The form is JSON with a `version`; fields are added, never renamed, and a reader skips those
+//! that it does not know. A higher version is one that this reader must not touch.
+
+use model::{DriverName, Holder, IfName, MacAddr, NetnsTarget, PciAddress, Step, VfState};
+use serde::{Deserialize, Serialize};
+
+use crate::{AccessError, HostRoot};
+
+/// The version that this virtfn writes.
+pub(super) const VERSION: u32 = 1;
+
+/// How many past events a record keeps; an attach and a detach make two.
+const HISTORY_LIMIT: usize = 16;
+
+/// Which boot of the host: what was set on VFs does not outlive it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// Reads the kernel's (`/proc/sys/kernel/random/boot_id`).
+    pub fn read(root: &HostRoot) -> Result<Self, AccessError> {
+        root.read_text("/proc/sys/kernel/random/boot_id").map(Self)
+    }
+
+    /// Names a boot, for a host that is played.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// What is recorded of one VF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The VF.
+    pub vf: PciAddress,
+    /// The boot in which it was written.
+    pub boot: BootId,
+    /// Who has the VF; `None` while it is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// What happened to the VF before, the oldest first; at most 16 events.
+    #[serde(default)]
+    pub history: Vec<PastEvent>,
+}
+
+/// Who has a VF, and how to take it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its PF.
+    pub pf: PciAddress,
+    /// Who has it.
+    pub holder: Holder,
+    /// How far it came.
+    pub stage: Stage,
+    /// The namespace that it was moved to; `None` when it stays a device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<NetnsTarget>,
+    /// What was asked for, in words that are equal when the request was.
+    pub asked: String,
+    /// When, in seconds since 1970.
+    pub since: u64,
+    /// What the VF was like before.
+    pub before: Before,
+    /// What was to be done, in this order, each with what takes it back.
+    pub steps: Vec<RecordedStep>,
+}
+
+/// How far an attach or a detach came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Some of its steps may be made.
+    Attaching,
+    /// All of its steps are made.
+    Attached,
+    /// Some of its steps may be taken back.
+    Detaching,
+}
+
+/// What a VF was like before it was attached, for a reader; the steps' undo says what to restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    /// Its driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverName>,
+    /// Name of its netdev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<IfName>,
+    /// Address of its netdev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// MTU of its netdev in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// What the PF reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<VfState>,
+}
+
+/// A step, and what takes it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedStep {
+    /// What is done.
+    pub step: Step,
+    /// What takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Step>,
+}
+
+impl From<&model::PlannedStep> for RecordedStep {
+    fn from(planned: &model::PlannedStep) -> Self {
+        Self {
+            step: planned.step.clone(),
+            undo: planned.undo.clone(),
+        }
+    }
+}
+
+/// One thing that happened to a VF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastEvent {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What can happen to a VF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Happening {
+    /// It was given to somebody.
+    Attached {
+        /// To whom.
+        holder: Holder,
+    },
+    /// It was taken back.
+    Detached {
+        /// From whom.
+        holder: Holder,
+    },
+    /// An attach or a detach was found half done, and was taken back.
+    Healed {
+        /// For whom it was.
+        holder: Holder,
+    },
+    /// The namespace that it was in is gone, so it was taken back.
+    Deserted {
+        /// Who had it.
+        holder: Holder,
+    },
+    /// Its claim was of a former boot.
+    VoidAfterReboot,
+    /// Its record could not be read.
+    Damaged,
+    /// Something that a later virtfn wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Record {
+    /// Makes the record of a VF that nobody has.
+    pub(crate) fn free(vf: PciAddress, boot: BootId) -> Self {
+        Self {
+            version: VERSION,
+            vf,
+            boot,
+            claim: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// Returns the claim if it is of this boot.
+    #[must_use]
+    pub fn claim_of(&self, boot: &BootId) -> Option<&Claim> {
+        self.claim.as_ref().filter(|_| self.boot == *boot)
+    }
+
+    pub(crate) fn note(&mut self, at: u64, what: Happening) {
+        self.history.push(PastEvent { at, what });
+        let surplus = self.history.len().saturating_sub(HISTORY_LIMIT);
+        self.history.drain(..surplus);
+    }
+
+    pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// Bytes that are not a record that we can use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ParseRecordError {
+    #[error("version {version} is of a later virtfn")]
+    Later { version: u32 },
+    #[error("{reason}")]
+    Damaged { reason: String },
+}
+
+/// Reads the record of `vf`.
+pub(crate) fn parse(bytes: &[u8], vf: PciAddress) -> Result<Record, ParseRecordError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |reason: String| ParseRecordError::Damaged { reason };
+    let Versioned { version } =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    if version > VERSION {
+        return Err(ParseRecordError::Later { version });
+    }
+    let mut record: Record =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    if record.vf != vf {
+        return Err(damaged(format!("it is about {}", record.vf)));
+    }
+    let surplus = record.history.len().saturating_sub(HISTORY_LIMIT);
+    record.history.drain(..surplus);
+    Ok(record)
+}

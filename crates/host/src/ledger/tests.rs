@@ -1,0 +1,125 @@
+//! Claims about records on the disk.
+
+use super::*;
+use model::{HolderKind, NetnsTarget};
+
+fn vf() -> PciAddress {
+    "0000:01:10.0".parse().unwrap()
+}
+
+fn ledger(dir: &tempfile::TempDir, boot: &str) -> Ledger {
+    let state = StateDir::new(dir.path().join("lib"), dir.path().join("run"));
+    Ledger::new(state, BootId::new(boot))
+}
+
+fn holder(id: &str) -> Holder {
+    Holder {
+        kind: HolderKind::Attach,
+        id: id.to_owned(),
+        interface: Some("net1".parse().unwrap()),
+    }
+}
+
+fn claimed(ledger: &Ledger) -> Record {
+    let mut record = Record::free(vf(), ledger.boot.clone());
+    record.claim = Some(Claim {
+        pf: "0000:01:00.0".parse().unwrap(),
+        holder: holder("blue"),
+        stage: Stage::Attached,
+        netns: Some(NetnsTarget::Path {
+            path: "/run/netns/blue".to_owned(),
+            inode: 4_026_532_700,
+        }),
+        asked: "as net1".to_owned(),
+        since: 1,
+        before: Before::default(),
+        steps: Vec::new(),
+    });
+    record
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    assert_eq!(ledger.look(vf()).unwrap(), None);
+    let record = claimed(&ledger);
+    ledger.write(&record).unwrap();
+    assert_eq!(ledger.open(vf()).unwrap(), (record, None));
+    assert_eq!(ledger.holders().by_vf[&vf()], holder("blue"));
+}
+
+#[test]
+fn a_claim_of_a_former_boot_is_void() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = ledger(&dir, "one");
+    before.write(&claimed(&before)).unwrap();
+    let after = ledger(&dir, "two");
+    assert_eq!(after.holders(), Holders::default());
+    let (record, damage) = after.open(vf()).unwrap();
+    assert_eq!((record.claim, damage), (None, None));
+    assert_eq!(record.history[0].what, Happening::VoidAfterReboot);
+}
+
+#[test]
+fn a_damaged_record_is_kept_aside_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    ledger.write(&claimed(&ledger)).unwrap();
+    let path = ledger.state.record(vf());
+    let whole = fs::read(&path).unwrap();
+    let half = &whole[..whole.len() / 2];
+    fs::write(&path, half).unwrap();
+
+    assert_eq!(ledger.holders().gaps[0].object, "0000:01:10.0");
+    assert!(ledger.look(vf()).is_err());
+    let (record, damage) = ledger.open(vf()).unwrap();
+    assert_eq!(record.claim, None);
+    assert_eq!(fs::read(damage.unwrap().kept).unwrap(), half);
+    assert_eq!(ledger.recorded(), [], "the damaged one is still looked at");
+}
+
+#[test]
+fn a_record_of_another_vf_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    ledger.write(&claimed(&ledger)).unwrap();
+    let other = "0000:01:10.2".parse().unwrap();
+    fs::rename(ledger.state.record(vf()), ledger.state.record(other)).unwrap();
+    let (_, damage) = ledger.open(other).unwrap();
+    assert_eq!(damage.unwrap().reason, "it is about 0000:01:10.0");
+}
+
+#[test]
+fn a_record_of_a_later_virtfn_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    let path = ledger.state.record(vf());
+    write_atomic(&path, br#"{"version": 2, "vf": {"a new": "form"}}"#).unwrap();
+    let error = ledger.open(vf()).unwrap_err();
+    assert_eq!(error.code(), Code::new("state-of-later-version"));
+    assert!(path.exists());
+}
+
+#[test]
+fn history_is_bounded() {
+    let mut record = Record::free(vf(), BootId::new("one"));
+    for at in 0..100 {
+        record.note(at, Happening::Damaged);
+    }
+    assert_eq!(record.history.len(), 16);
+    assert_eq!(record.history[15].at, 99);
+}
+
+#[test]
+fn a_vf_can_be_said_free_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    ledger.write(&claimed(&ledger)).unwrap();
+    // A directory in the place of the new file makes every write fail, as a full disk would.
+    fs::create_dir(dir.path().join("lib/ledger/0000:01:10.0.json.new")).unwrap();
+    let free = Record::free(vf(), ledger.boot.clone());
+    assert!(ledger.write(&free).is_err());
+    ledger.write_free(&free).unwrap();
+    assert_eq!(ledger.holders(), Holders::default());
+}

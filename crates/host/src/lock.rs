@@ -1,0 +1,320 @@
+//! Locks between processes: `flock` on a file per VF, per PF and for the one apply at a time.
+//!
+//! A lock is gone the instant its process is, so a free lock beside a half-done record *proves*
+//! that whoever wrote the record died. Lock files are never removed: removing one while somebody
+//! waits for it would let two processes lock two different files of one name.
+//!
+//! Who takes what, in this order, so that no two wait for each other:
+//!
+//! | | `apply` | VF | PF | PF's settings |
+//! |---|---|---|---|---|
+//! | apply | exclusive | – | exclusive, by address | – |
+//! | attach, detach | – | exclusive | shared | exclusive, while VF attributes are set |
+//!
+//! So an apply excludes attaches on the PFs that it changes and no others, and attaches on one PF
+//! exclude each other only while they write through the PF, which some drivers need (`i40e`).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use model::{Code, Explain, PciAddress};
+
+use crate::state::{StateDir, StateError, create_parent};
+
+/// A lock; it is given back when this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// What a lock is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockOf {
+    /// The one apply that runs at a time.
+    Apply,
+    /// A VF: its record and its netdev.
+    Vf(PciAddress),
+    /// The VFs that a PF has, their drivers and the PF itself.
+    Pf(PciAddress),
+    /// The attributes of VFs that are set through a PF.
+    PfSettings(PciAddress),
+}
+
+impl LockOf {
+    fn file_name(self) -> String {
+        match self {
+            Self::Apply => "apply".to_owned(),
+            Self::Vf(vf) => format!("vf-{vf}"),
+            Self::Pf(pf) => format!("pf-{pf}"),
+            Self::PfSettings(pf) => format!("pf-{pf}-settings"),
+        }
+    }
+}
+
+impl std::fmt::Display for LockOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Apply => f.write_str("apply"),
+            Self::Vf(vf) => write!(f, "VF {vf}"),
+            Self::Pf(pf) => write!(f, "PF {pf}"),
+            Self::PfSettings(pf) => write!(f, "the VF settings of PF {pf}"),
+        }
+    }
+}
+
+/// A lock was not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The lock file could not be opened or locked.
+    #[error("lock {of}")]
+    Open {
+        /// What the lock is for.
+        of: LockOf,
+        /// Which file, and why not.
+        source: StateError,
+    },
+    /// Somebody else has it, and kept it for longer than we would wait.
+    #[error("lock {of}: {} has it, for more than {} s", Holders(holders), waited.as_secs())]
+    Held {
+        /// What the lock is for.
+        of: LockOf,
+        /// The processes that have it, as far as `/proc` shows them.
+        holders: Vec<LockHolder>,
+        /// How long we waited.
+        waited: Duration,
+    },
+}
+
+/// A process that has a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// Its id.
+    pub pid: u32,
+    /// Its name (`comm`); `None` when it just ended.
+    pub name: Option<String>,
+}
+
+struct Holders<'a>(&'a [LockHolder]);
+
+impl std::fmt::Display for Holders<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("another process");
+        }
+        for (at, LockHolder { pid, name }) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            match name {
+                Some(name) => write!(f, "{separator}{name} (process {pid})")?,
+                None => write!(f, "{separator}process {pid}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explain for LockError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Open { source, .. } => source.code(),
+            Self::Held { .. } => Code::new("locked"),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Open { source, .. } => source.remedy(),
+            Self::Held { holders, .. } => holders.first().map(|LockHolder { pid, .. }| {
+                format!("wait for process {pid} to finish, or see what it does with `ps -fp {pid}`")
+            }),
+        }
+    }
+}
+
+/// Takes a lock that excludes every other.
+pub fn exclusive(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
+    take(state, of, patience, File::try_lock, File::lock)
+}
+
+/// Takes a lock that excludes exclusive ones only.
+pub fn shared(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
+    take(
+        state,
+        of,
+        patience,
+        File::try_lock_shared,
+        File::lock_shared,
+    )
+}
+
+/// Takes the lock if nobody has it.
+pub(crate) fn if_free(state: &StateDir, of: LockOf) -> Result<Option<Lock>, LockError> {
+    match exclusive(state, of, Duration::ZERO) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held { .. }) => Ok(None),
+        Err(error @ LockError::Open { .. }) => Err(error),
+    }
+}
+
+fn take(
+    state: &StateDir,
+    of: LockOf,
+    patience: Duration,
+    try_lock: fn(&File) -> Result<(), TryLockError>,
+    lock: fn(&File) -> std::io::Result<()>,
+) -> Result<Lock, LockError> {
+    let path = state.lock(&of.file_name());
+    let open = |source| LockError::Open { of, source };
+    create_parent(&path).map_err(open)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| open(StateError::new("open", &path, error)))?;
+    match try_lock(&file) {
+        Ok(()) => return Ok(Lock { _file: file }),
+        Err(TryLockError::Error(error)) => {
+            return Err(open(StateError::new("lock", &path, error)));
+        }
+        Err(TryLockError::WouldBlock) => {}
+    }
+    let inode = file.metadata().map_or(0, |metadata| metadata.ino());
+    match wait(file, patience, lock) {
+        Some(Ok(file)) => Ok(Lock { _file: file }),
+        Some(Err(error)) => Err(open(StateError::new("lock", &path, error))),
+        None => Err(LockError::Held {
+            of,
+            holders: holders(inode),
+            waited: patience,
+        }),
+    }
+}
+
+/// Waits for a lock on a thread, because `flock` itself knows no deadline.
+///
+/// When the deadline passes, the thread stays until the lock is free, takes it, finds nobody to
+/// give it to and so lets it go at once.
+fn wait(
+    file: File,
+    patience: Duration,
+    lock: fn(&File) -> std::io::Result<()>,
+) -> Option<std::io::Result<File>> {
+    if patience.is_zero() {
+        return None;
+    }
+    let (done, waiting) = mpsc::channel();
+    thread::spawn(move || {
+        let locked = lock(&file).map(|()| file);
+        // Nobody listens any more after the deadline; the lock goes with the file then.
+        let _unheard = done.send(locked);
+    });
+    waiting.recv_timeout(patience).ok()
+}
+
+/// Finds who has a lock on the file with `inode`: `/proc/locks` has a line such as
+/// `1: FLOCK  ADVISORY  WRITE 4711 00:18:1234 0 EOF`.
+///
+/// The device is not compared: a stacked file system shows another one there than `stat` does.
+fn holders(inode: u64) -> Vec<LockHolder> {
+    let locks = std::fs::read_to_string(PathBuf::from("/proc/locks")).unwrap_or_default();
+    pids(&locks, inode)
+        .into_iter()
+        .map(|pid| LockHolder {
+            pid,
+            name: std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .ok()
+                .map(|name| name.trim_end().to_owned()),
+        })
+        .collect()
+}
+
+fn pids(locks: &str, inode: u64) -> Vec<u32> {
+    let pid = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        // A waiter's line has `->` here and is thereby no FLOCK line.
+        if words.next()? != "FLOCK" {
+            return None;
+        }
+        let pid = words.nth(2)?.parse().ok()?;
+        let file = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
+        (file == inode).then_some(pid)
+    };
+    locks.lines().filter_map(pid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("lib"), dir.path().join("run"));
+        (dir, state)
+    }
+
+    fn vf() -> LockOf {
+        LockOf::Vf("0000:01:10.0".parse().unwrap())
+    }
+
+    #[test]
+    fn who_has_a_lock_is_named() {
+        let (_dir, state) = state();
+        let _mine = exclusive(&state, vf(), LONG).unwrap();
+        let error = exclusive(&state, vf(), Duration::from_millis(10)).unwrap_err();
+        let LockError::Held { holders, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(holders[0].pid, std::process::id());
+        assert_eq!(error.code(), Code::new("locked"));
+        assert!(error.to_string().starts_with("lock VF 0000:01:10.0: "));
+    }
+
+    #[test]
+    fn a_lock_given_back_wakes_who_waits_for_it() {
+        let (_dir, state) = state();
+        let mine = exclusive(&state, vf(), LONG).unwrap();
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || exclusive(&state, vf(), LONG).map(|_| ()))
+        };
+        drop(mine);
+        other.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_waiter_that_gave_up_does_not_keep_the_lock() {
+        let (_dir, state) = state();
+        let mine = exclusive(&state, vf(), LONG).unwrap();
+        exclusive(&state, vf(), Duration::from_millis(10)).unwrap_err();
+        drop(mine);
+        exclusive(&state, vf(), LONG).unwrap();
+    }
+
+    #[test]
+    fn shared_locks_exclude_exclusive_ones_only() {
+        let (_dir, state) = state();
+        let pf = LockOf::Pf("0000:01:00.0".parse().unwrap());
+        let one = shared(&state, pf, LONG).unwrap();
+        let _two = shared(&state, pf, LONG).unwrap();
+        assert!(if_free(&state, pf).unwrap().is_none());
+        drop(one);
+        assert!(if_free(&state, pf).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_lines_of_the_file_count() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 4711 00:18:77 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 4712 00:18:77 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 4713 00:18:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  READ 4714 00:18:78 0 EOF\nx\n";
+        assert_eq!(pids(locks, 77), [4711]);
+    }
+}

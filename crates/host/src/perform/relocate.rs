@@ -1,0 +1,207 @@
+//! Moving a netdev to another namespace, and naming it there, in one message.
+//!
+//! The message is not atomic: when the name turns out to be taken, the netdev is there already,
+//! under its old name. So names are looked at first, and after a failure the netdev is looked for
+//! on both sides. Towards the host a taken name is no failure: a VF that comes home under another
+//! name is better than one that does not.
+//!
+//! A namespace that dies sends its hardware netdevs back to the host by itself, some time after its
+//! last user left, with the name they had in it (or `dev<index>`).
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use model::{IfName, NetnsTarget, PciAddress};
+use netlink::{Events, Link, LinkChange, NetnsRef, Protocol, Socket, VfList};
+
+use super::netdev::{among_all, at, free_alt_name, missing, on_host, taken};
+use super::{Fault, Tools};
+use crate::netns::{NetnsError, OpenNetns};
+use crate::wait;
+
+/// The kernel takes namespaces down one after the other on one worker, with RCU grace periods
+/// between; a second is usual, ten are seen when hundreds of pods end.
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn to(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    from: &NetnsTarget,
+    to: &NetnsTarget,
+    name: &IfName,
+) -> Result<(), Fault> {
+    match (from, to) {
+        (NetnsTarget::Host, NetnsTarget::Host) => rename(tools, function, to, name),
+        (_, NetnsTarget::Host) => home(tools, function, from, name),
+        (_, NetnsTarget::Path { path, inode }) => {
+            let open = OpenNetns::open_same(tools.root, path, *inode)?;
+            match look(&open, function, name)? {
+                Looked::OursIsThere => rename(tools, function, to, name),
+                // Somebody else's interface, which must not be touched.
+                Looked::NameIsTaken(other) => Err(taken(name, &other)),
+                Looked::Free => away(tools, function, from, &open, to, name),
+            }
+        }
+    }
+}
+
+fn rename(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    netns: &NetnsTarget,
+    name: &IfName,
+) -> Result<(), Fault> {
+    at(tools, function, netns, |site| site.rename(name))
+}
+
+/// What a namespace has before something is moved into it.
+enum Looked {
+    OursIsThere,
+    NameIsTaken(Box<Link>),
+    Free,
+}
+
+fn look(netns: &OpenNetns, function: PciAddress, name: &IfName) -> Result<Looked, Fault> {
+    netns.run(|| {
+        let mut socket = Socket::open(Protocol::Route)?;
+        if among_all(&mut socket, function)?.is_some() {
+            return Ok(Looked::OursIsThere);
+        }
+        let other = netlink::link_by_name(&mut socket, name, VfList::Omit)?;
+        Ok(other.map_or(Looked::Free, |other| Looked::NameIsTaken(Box::new(other))))
+    })?
+}
+
+/// Moves into a container's namespace.
+fn away(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    from: &NetnsTarget,
+    into: &OpenNetns,
+    to: &NetnsTarget,
+    name: &IfName,
+) -> Result<(), Fault> {
+    let Err(fault) = send(tools, function, from, into.as_fd(), name) else {
+        return Ok(());
+    };
+    // It may be there nevertheless, under its old name, and then only the name is missing.
+    match look(into, function, name) {
+        Ok(Looked::OursIsThere) => rename(tools, function, to, name),
+        Ok(_) | Err(_) => Err(fault),
+    }
+}
+
+/// Moves back to the host, from wherever it is.
+fn home(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    from: &NetnsTarget,
+    name: &IfName,
+) -> Result<(), Fault> {
+    let mut events = Events::open()?;
+    if on_host(tools.root, function).is_some() {
+        return name_at_home(tools, function, name);
+    }
+    let host = own_netns()?;
+    let arrival = free_name(tools, function, name)?;
+    match send(tools, function, from, host.as_fd(), &arrival) {
+        Ok(()) => {}
+        // A dead namespace gives it back by itself; one that was just left by its last process too.
+        Err(fault) if is_dead(tools, from) => {
+            tracing::debug!(pci = %function, %fault, "waiting for the netdev of a dead namespace");
+        }
+        Err(fault) => {
+            if on_host(tools.root, function).is_none() {
+                return Err(fault);
+            }
+        }
+    }
+    let root = tools.root;
+    let back = wait::until(&mut events, RETURN_PATIENCE, || on_host(root, function))?;
+    if back.is_none() {
+        let what = "the kernel did not give its netdev back";
+        return Err(Fault::too_late("no-netdev", what, RETURN_PATIENCE).remedy(
+            "some process or mount may still keep the namespace: see `lsns -t net` and `virtfn list vf`",
+        ));
+    }
+    name_at_home(tools, function, name)
+}
+
+fn is_dead(tools: &Tools<'_>, netns: &NetnsTarget) -> bool {
+    match netns {
+        NetnsTarget::Host => false,
+        NetnsTarget::Path { path, inode } => OpenNetns::open_same(tools.root, path, *inode)
+            .is_err_and(|error: NetnsError| error.is_gone()),
+    }
+}
+
+/// Gives it its name in the host's namespace, or another one if that is taken.
+fn name_at_home(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> Result<(), Fault> {
+    let given = free_name(tools, function, name)?;
+    if given != *name {
+        tracing::warn!(pci = %function, wanted = %name, ifname = %given, "name taken on the host");
+    }
+    rename(tools, function, &NetnsTarget::Host, &given)
+}
+
+/// Returns `name` if no other interface of the host has it, and a name made of the address if so.
+fn free_name(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> Result<IfName, Fault> {
+    let own = on_host(tools.root, function).map(|found| found.index);
+    let found = netlink::link_by_name(tools.sockets.route()?, name, VfList::Omit)?;
+    if found.is_none_or(|found| Some(found.index) == own) {
+        return Ok(name.clone());
+    }
+    // At most 14 bytes: domains have up to 8 digits, routing ids 4.
+    let spare = format!("vf{:x}{:04x}", function.domain(), function.routing_id());
+    spare
+        .parse()
+        .map_err(|error: model::ParseError| Fault::new("interface-name-taken", error))
+}
+
+/// Sends the one message, from inside the namespace that the netdev is in.
+fn send(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    from: &NetnsTarget,
+    into: rustix::fd::BorrowedFd<'_>,
+    name: &IfName,
+) -> Result<(), Fault> {
+    let go = |socket: &mut Socket, link: Link| -> Result<(), Fault> {
+        // An alternative name of its own travels with it, and would be in its name's way.
+        free_alt_name(socket, &link, name)?;
+        let change = LinkChange {
+            netns: Some(NetnsRef::Fd(into)),
+            name: Some(name.clone()),
+            ..LinkChange::default()
+        };
+        Ok(netlink::change_link(socket, link.index, &change)?)
+    };
+    match from {
+        NetnsTarget::Host => {
+            let found = on_host(tools.root, function).ok_or_else(|| missing(from))?;
+            let socket = tools.sockets.route()?;
+            let link = netlink::link_by_index(socket, found.index, VfList::Omit)?;
+            go(socket, link.ok_or_else(|| missing(from))?)
+        }
+        NetnsTarget::Path { path, inode } => {
+            let open = OpenNetns::open_same(tools.root, path, *inode)?;
+            open.run(|| {
+                let mut socket = Socket::open(Protocol::Route)?;
+                let link = among_all(&mut socket, function)?.ok_or_else(|| missing(from))?;
+                go(&mut socket, link)
+            })?
+        }
+    }
+}
+
+fn own_netns() -> Result<File, Fault> {
+    let path = "/proc/thread-self/ns/net";
+    File::open(path).map_err(|source| {
+        NetnsError::Open {
+            path: path.to_owned(),
+            source,
+        }
+        .into()
+    })
+}

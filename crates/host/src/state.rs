@@ -1,0 +1,205 @@
+//! Where virtfn keeps what must outlive a process, and the one way to write a file there.
+//!
+//! ```text
+//! /var/lib/virtfn/ledger/0000:3b:02.1.json   who has a VF, and how to take it back (`ledger`)
+//! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
+//! /run/virtfn/lock/…                         locks (`lock`); gone with a reboot, as their owners
+//! ```
+//!
+//! Nothing here is read by anybody but virtfn; upstream's own files are the `api` crate's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use model::{Code, Explain, PciAddress};
+
+/// The directories of virtfn's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    lasting: PathBuf,
+    fleeting: PathBuf,
+}
+
+impl Default for StateDir {
+    /// `/var/lib/virtfn` and `/run/virtfn`.
+    fn default() -> Self {
+        Self::new(
+            PathBuf::from("/var/lib/virtfn"),
+            PathBuf::from("/run/virtfn"),
+        )
+    }
+}
+
+impl StateDir {
+    /// Keeps records below `lasting` and locks below `fleeting`, which a reboot should empty.
+    ///
+    /// Neither need exist; whatever processes share VFs must share both.
+    #[must_use]
+    pub fn new(lasting: PathBuf, fleeting: PathBuf) -> Self {
+        Self { lasting, fleeting }
+    }
+
+    /// Returns the directory of the records, one per VF.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.lasting.join("ledger")
+    }
+
+    /// Returns the file of the record of `vf`.
+    pub(crate) fn record(&self, vf: PciAddress) -> PathBuf {
+        self.ledger().join(format!("{vf}.json"))
+    }
+
+    /// Returns the file that tells what the last apply did.
+    pub(crate) fn apply_journal(&self) -> PathBuf {
+        self.lasting.join("journal/apply.jsonl")
+    }
+
+    /// Returns a lock file.
+    pub(crate) fn lock(&self, name: &str) -> PathBuf {
+        self.fleeting.join("lock").join(name)
+    }
+}
+
+/// A file of virtfn's state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt} {}", path.display())]
+pub struct StateError {
+    /// What was tried, such as `write`.
+    pub attempt: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl StateError {
+    pub(crate) fn new(attempt: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            attempt,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+impl Explain for StateError {
+    fn code(&self) -> Code {
+        match self.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::new("state-full"),
+            io::ErrorKind::PermissionDenied => Code::new("state-not-permitted"),
+            _ => Code::new("state-not-accessible"),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let dir = self.path.parent().unwrap_or(&self.path).display();
+        Some(match self.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("free space on the file system of {dir}")
+            }
+            io::ErrorKind::PermissionDenied => "run virtfn as root".to_owned(),
+            io::ErrorKind::ReadOnlyFilesystem => {
+                format!("make {dir} writable, or name another directory with --state-dir")
+            }
+            _ => format!("see that {dir} is a directory that root can write"),
+        })
+    }
+}
+
+/// Replaces a file in one instant: whoever reads it, now or after a crash, sees all of the old
+/// content or all of the new.
+///
+/// The new content is on the disk before this returns. When it fails, the old content stands.
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), StateError> {
+    replace(path, |file| file.write_all(content))
+}
+
+/// Creates the directory of `path`, readable by root only: records name pods and namespaces.
+pub(crate) fn create_parent(path: &Path) -> Result<(), StateError> {
+    let Some(dir) = path.parent() else {
+        return Ok(());
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| StateError::new("create directory", dir, error))
+}
+
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
+    create_parent(path)?;
+    // The caller holds the lock of what the file is about, so one name per file is enough, and a
+    // file left by a kill is overwritten rather than collected.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let filled = fill_new(&new, fill).and_then(|()| fs::rename(&new, path));
+    if let Err(error) = filled {
+        let _nothing_to_remove_is_fine = fs::remove_file(&new);
+        return Err(StateError::new("write", path, error));
+    }
+    sync_dir(path).map_err(|error| StateError::new("write", path, error))
+}
+
+fn fill_new(new: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(new)?;
+    fill(&mut file)?;
+    file.sync_all()
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_runs_out_of_space_leaves_the_old_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger/a.json");
+        write_atomic(&path, b"old").unwrap();
+        let error = replace(&path, |file| {
+            file.write_all(b"ne")?;
+            Err(io::ErrorKind::StorageFull.into())
+        })
+        .unwrap_err();
+        assert_eq!(error.code(), Code::new("state-full"));
+        assert!(error.remedy().unwrap().contains("free space"), "{error:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(names, 1, "the half-written file stayed");
+    }
+
+    #[test]
+    fn a_half_written_file_of_a_killed_process_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        fs::write(
+            dir.path().join("a.json.new"),
+            "a long text that was never renamed",
+        )
+        .unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_file_where_the_directory_should_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ledger"), "").unwrap();
+        let error = write_atomic(&dir.path().join("ledger/a.json"), b"x").unwrap_err();
+        assert!(error.to_string().ends_with("/ledger"), "{error}");
+        assert_eq!(error.code(), Code::new("state-not-accessible"));
+    }
+}

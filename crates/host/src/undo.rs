@@ -1,0 +1,204 @@
+//! Taking steps back, wherever the VF may be by now.
+//!
+//! Each undo is tried as it was recorded. Only when that does not work is the host observed, and the
+//! undo aimed at where the VF really is: a namespace that died gave its netdev back to the host
+//! under the name and with the settings that it had there; a VF that is gone took everything with it.
+//! All undos are tried, whatever fails, and all failures are returned.
+
+use model::{BindTarget, Function, Host, Inventory, Netns, NetnsTarget, Scope, Step, StepError};
+
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::ledger::{Claim, RecordedStep};
+
+/// A step that could not be taken back.
+#[derive(Debug, thiserror::Error)]
+#[error("take back what was done to {}", step.function())]
+pub struct UndoError {
+    /// The undo.
+    pub step: Step,
+    /// Why it could not be made.
+    pub source: StepError,
+}
+
+/// Takes back all steps of a claim, the last one first.
+pub(crate) fn take_back(
+    host: &mut impl Host,
+    claim: &Claim,
+    checkpoints: &dyn Checkpoints,
+) -> Vec<UndoError> {
+    let mut failures = Vec::new();
+    for undo in claim.steps.iter().rev().filter_map(undo_of) {
+        if let Err(source) = undo_one(host, claim, undo) {
+            let step = undo.clone();
+            failures.push(UndoError { step, source });
+        }
+        checkpoints.passed(Checkpoint::StepUndone);
+    }
+    failures
+}
+
+fn undo_of(step: &RecordedStep) -> Option<&Step> {
+    step.undo.as_ref()
+}
+
+fn undo_one(host: &mut impl Host, claim: &Claim, undo: &Step) -> Result<(), StepError> {
+    let Err(error) = host.perform(undo) else {
+        return Ok(());
+    };
+    let Ok(seen) = host.observe(Scope::Function(undo.function())) else {
+        return Err(error);
+    };
+    let seen = if has_lost_its_netdev(&seen, undo) {
+        regain_netdev(host, claim, undo, &seen);
+        let Ok(again) = host.observe(Scope::Function(undo.function())) else {
+            return Err(error);
+        };
+        again
+    } else {
+        seen
+    };
+    match aim(undo, &seen) {
+        Aim::Void => Ok(()),
+        Aim::At(step) => host.perform(&step),
+        Aim::Same => Err(error),
+    }
+}
+
+/// Does the undo need a netdev, and the function, being there, has none in sight?
+fn has_lost_its_netdev(seen: &Inventory, undo: &Step) -> bool {
+    netns_of(undo).is_some()
+        && seen
+            .get(undo.function())
+            .is_some_and(|function| function.netdev().is_none())
+}
+
+/// Brings a netdev back into sight: whoever had the VF may have bound it to another driver (Kata
+/// does), and the kernel returns the netdev of a dying namespace some time after its last user left.
+///
+/// What fails here shows as the failure of the undo itself.
+fn regain_netdev(host: &mut impl Host, claim: &Claim, undo: &Step, seen: &Inventory) {
+    let function = undo.function();
+    let driver = seen.get(function).and_then(|f| f.driver.as_ref());
+    if claim.before.driver.is_some() && driver != claim.before.driver.as_ref() {
+        let to = BindTarget::Default;
+        if let Err(error) = host.perform(&Step::Bind { function, to }) {
+            tracing::warn!(pci = %function, %error, "driver not given back");
+        }
+    }
+    if let Err(error) = host.perform(&Step::AwaitNetdev { function }) {
+        tracing::warn!(pci = %function, %error, "netdev not seen again");
+    }
+}
+
+/// What an undo becomes, given where its function is.
+#[derive(Debug, PartialEq, Eq)]
+enum Aim {
+    /// There is nothing left to take back.
+    Void,
+    /// This has to be done instead.
+    At(Step),
+    /// The undo was right as it was, and so was its failure.
+    Same,
+}
+
+fn aim(undo: &Step, seen: &Inventory) -> Aim {
+    if is_gone(undo, seen) {
+        return Aim::Void;
+    }
+    let Some(meant) = netns_of(undo) else {
+        return Aim::Same;
+    };
+    let found = seen.get(undo.function()).and_then(netns_found);
+    match found {
+        Some(found) if !is_same(&found, meant) => elsewhere(undo, found),
+        _ => Aim::Same,
+    }
+}
+
+/// Is it one namespace, whatever the path to it?
+fn is_same(one: &NetnsTarget, other: &NetnsTarget) -> bool {
+    let inode = |target: &NetnsTarget| match target {
+        NetnsTarget::Host => None,
+        NetnsTarget::Path { inode, .. } => Some(*inode),
+    };
+    inode(one) == inode(other)
+}
+
+/// Is the function, or the VF on its PF, no longer there?
+fn is_gone(undo: &Step, seen: &Inventory) -> bool {
+    match undo {
+        Step::SetVf { pf, vf, .. } => seen
+            .get(*pf)
+            .and_then(Function::pf)
+            .is_none_or(|facts| !facts.vfs.contains_key(vf)),
+        other => seen.get(other.function()).is_none(),
+    }
+}
+
+/// Returns the namespace in which a step expects the netdev.
+fn netns_of(step: &Step) -> Option<&NetnsTarget> {
+    match step {
+        Step::SetMtu { netns, .. }
+        | Step::SetUp { netns, .. }
+        | Step::SetMac { netns, .. }
+        | Step::Rename { netns, .. }
+        | Step::AddAddress { netns, .. }
+        | Step::RemoveAddress { netns, .. }
+        | Step::Move { from: netns, .. } => Some(netns),
+        Step::SetNumVfs { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetEswitch { .. }
+        | Step::SetVf { .. }
+        | Step::Bind { .. }
+        | Step::Rebind { .. }
+        | Step::AwaitNetdev { .. } => None,
+    }
+}
+
+/// Returns the namespace in which a netdev was found, when it is one that can be entered.
+fn netns_found(function: &Function) -> Option<NetnsTarget> {
+    match &function.netdev()?.netns {
+        Netns::Host => Some(NetnsTarget::Host),
+        Netns::Other { inode, path } => Some(NetnsTarget::Path {
+            path: path.clone()?,
+            inode: *inode,
+        }),
+    }
+}
+
+/// Aims an undo at the namespace in which the netdev was found.
+fn elsewhere(undo: &Step, found: NetnsTarget) -> Aim {
+    let mut step = undo.clone();
+    match &mut step {
+        // Addresses do not move with a netdev.
+        Step::AddAddress { .. } | Step::RemoveAddress { .. } => return Aim::Void,
+        Step::Move {
+            from,
+            to,
+            name,
+            function,
+        } => {
+            if is_same(to, &found) {
+                step = Step::Rename {
+                    function: *function,
+                    netns: found,
+                    name: name.clone(),
+                };
+            } else {
+                *from = found;
+            }
+        }
+        Step::SetMtu { netns, .. }
+        | Step::SetUp { netns, .. }
+        | Step::SetMac { netns, .. }
+        | Step::Rename { netns, .. } => *netns = found,
+        Step::SetNumVfs { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetEswitch { .. }
+        | Step::SetVf { .. }
+        | Step::Bind { .. }
+        | Step::Rebind { .. }
+        | Step::AwaitNetdev { .. } => return Aim::Same,
+    }
+    Aim::At(step)
+}
