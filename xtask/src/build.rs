@@ -10,6 +10,14 @@ use serde_json::Value;
 /// Cargo profile of everything that runs in the lab.
 const PROFILE: &str = "lab";
 
+/// Tests that run inside a machine, as package and test target: the crates' own, from the lowest
+/// layer up, then those of the whole.
+const GUEST_TESTS: [(&str, &str); 3] = [
+    ("netlink", "igb"),
+    ("host", "observe_igb"),
+    ("lab", "guest"),
+];
+
 /// Programs that were built and are up to date.
 pub(crate) struct Built {
     /// `virtfn`.
@@ -47,16 +55,19 @@ pub(crate) fn binaries() -> Result<Built> {
 
 /// The programs of the tests that run inside a machine.
 pub(crate) struct GuestTests {
-    /// libtest binaries, each with the arguments that make it run its tests.
-    pub(crate) tests: Vec<(PathBuf, &'static str)>,
+    /// libtest binaries; on the host their tests are ignored, or they are not run at all.
+    pub(crate) tests: Vec<PathBuf>,
     /// A `virtfn` that kills itself where a test tells it to.
     pub(crate) virtfn: PathBuf,
 }
 
 /// Builds the tests that run inside a machine, and the `virtfn` that they use.
 pub(crate) fn guest_tests() -> Result<GuestTests> {
-    let netlink = cargo_build(&["test", "--no-run", "--package", "netlink", "--test", "igb"])?;
-    let guest = cargo_build(&["test", "--no-run", "--package", "lab", "--test", "guest"])?;
+    let mut tests = Vec::new();
+    for (package, test) in GUEST_TESTS {
+        let built = cargo_build(&["test", "--no-run", "--package", package, "--test", test])?;
+        tests.push(executable(&built, test)?);
+    }
     let virtfn = cargo_build(&[
         "build",
         "--package",
@@ -67,10 +78,7 @@ pub(crate) fn guest_tests() -> Result<GuestTests> {
         &root().join("target/kill-points").to_string_lossy(),
     ])?;
     Ok(GuestTests {
-        tests: vec![
-            (executable(&netlink, "igb")?, "--ignored"),
-            (executable(&guest, "guest")?, "--include-ignored"),
-        ],
+        tests,
         virtfn: executable(&virtfn, "virtfn")?,
     })
 }

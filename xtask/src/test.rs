@@ -83,8 +83,9 @@ fn lab_tests(filter: Option<&str>) -> Result<()> {
     let line: Vec<String> = guest
         .tests
         .iter()
-        .map(|(binary, arguments)| {
-            format!("'{}' {arguments} --test-threads=1 \"$@\"", binary.display())
+        .map(|binary| {
+            let binary = binary.display();
+            format!("'{binary}' --include-ignored --test-threads=1 \"$@\"")
         })
         .collect();
     build::run(
