@@ -36,6 +36,26 @@ pub fn fuzz_pf_record(data: &[u8]) {
 mod tests {
     use std::{fs, path::Path};
 
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_policy_with_anything_in_a_field_is_read_without_a_panic(
+            line in 0_usize..22, value in "[ -~\\n]{0,40}|.{0,20}",
+        ) {
+            let seed = include_str!("../corpus/policies/good.yaml");
+            let lines: Vec<String> = seed
+                .lines()
+                .enumerate()
+                .map(|(at, text)| match text.split_once(':') {
+                    Some((key, _)) if at == line => format!("{key}: {value}"),
+                    _ => text.to_owned(),
+                })
+                .collect();
+            super::fuzz_policies(lines.join("\n").as_bytes());
+        }
+    }
+
     fn seeds(name: &str, fuzz: fn(&[u8]), least: usize) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("corpus")

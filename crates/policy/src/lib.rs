@@ -18,6 +18,8 @@ mod attach;
 mod check;
 mod drivers;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod render;
 mod resolve;
 #[cfg(test)]

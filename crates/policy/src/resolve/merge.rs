@@ -190,6 +190,19 @@ fn impossible(
 fn odd(seen: &Inventory, entry: &Entry<'_>, notes: &mut Vec<Note>) {
     let wanted = &entry.desired;
     let function = seen.get(wanted.pf);
+    let netdev = function.and_then(|function| function.netdev());
+    if let (Some(link), Some(netdev)) = (wanted.link_type, netdev)
+        && link != netdev.link_type
+    {
+        notes.push(Note::new(
+            entry.last,
+            NoteKind::OtherLinkType {
+                pf: title(seen, wanted.pf),
+                has: netdev.link_type,
+                wanted: link,
+            },
+        ));
+    }
     for group in &wanted.groups {
         if group.range.last().0 >= wanted.num_vfs {
             notes.push(Note::new(
@@ -199,6 +212,14 @@ fn odd(seen: &Inventory, entry: &Entry<'_>, notes: &mut Vec<Note>) {
                     policy: group.policy.clone(),
                     range: group.range,
                     num_vfs: wanted.num_vfs,
+                },
+            ));
+        }
+        if group.vdpa.is_some() {
+            notes.push(Note::new(
+                entry.last,
+                NoteKind::NoVdpa {
+                    policy: group.policy.clone(),
                 },
             ));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{NodePolicy, Origin, VfRange};
+use model::{LinkType, NodePolicy, Origin, VfRange};
 
 /// Something about a policy that its author may not expect; nothing is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,20 @@ pub enum NoteKind {
         range: VfRange,
         /// How many VFs the PF will have.
         num_vfs: u16,
+    },
+    /// A port is wanted with another link layer than it has; only its firmware can change that.
+    OtherLinkType {
+        /// The PF.
+        pf: String,
+        /// What it has.
+        has: LinkType,
+        /// What is wanted.
+        wanted: LinkType,
+    },
+    /// vDPA devices are wanted, and none are made.
+    NoVdpa {
+        /// The policy that asks for them.
+        policy: String,
     },
     /// VFs are wanted on a VFIO driver, and the IOMMU is off.
     NoIommu {
@@ -128,6 +142,16 @@ impl fmt::Display for NoteKind {
                 f,
                 "policy {policy} asks for VFs {range} of PF {pf}, which will have only {num_vfs}"
             ),
+            Self::OtherLinkType { pf, has, wanted } => write!(
+                f,
+                "linkType has no effect: PF {pf} is {has}, and only its firmware can make it {wanted}"
+            ),
+            Self::NoVdpa { policy } => {
+                write!(
+                    f,
+                    "vdpaType of policy {policy} has no effect: no vDPA devices are made"
+                )
+            }
             Self::NoIommu { pf } => write!(
                 f,
                 "PF {pf} has no IOMMU group, so no VF of it will bind to vfio-pci; switch the IOMMU \

@@ -344,3 +344,17 @@ fn vfio_without_an_iommu_and_vfs_that_will_not_be_are_noted() {
     note: a.yaml:1: policy a: PF ens1 (0000:01:00.0) has no IOMMU group, so no VF of it will bind to vfio-pci; switch the IOMMU on in firmware and boot with intel_iommu=on or amd_iommu=on
     ");
 }
+
+#[test]
+fn what_is_not_set_up_is_noted() {
+    let a = policy("a", &["ens2"], 1).with(|p| {
+        p.link_type = Some(LinkType::InfiniBand);
+        p.vdpa = Some(model::VdpaKind::Vhost);
+    });
+    insta::assert_snapshot!(text(&rack(), &[a]), @r"
+    ens2: 1 VFs
+      0-0 res_a netdevice
+    note: a.yaml:1: policy a: linkType has no effect: PF ens2 (0000:02:00.0) is ether, and only its firmware can make it infiniband
+    note: a.yaml:1: policy a: vdpaType of policy a has no effect: no vDPA devices are made
+    ");
+}
