@@ -17,6 +17,8 @@
 mod attach;
 mod check;
 mod drivers;
+#[doc(hidden)]
+pub mod fuzz;
 mod plan;
 #[cfg(test)]
 mod properties;
@@ -24,6 +26,7 @@ mod render;
 mod resolve;
 #[cfg(test)]
 mod testing;
+pub mod vendor;
 
 pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
