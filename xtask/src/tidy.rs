@@ -178,6 +178,11 @@ fn files() -> Result<Vec<String>> {
             continue;
         };
         faults.extend(faults_of_file(name, &text));
+        for target in fuzz_targets(name, &text) {
+            if !build::root().join(&target).is_file() {
+                faults.push(format!("{name}: its fuzz function has no {target}"));
+            }
+        }
     }
     Ok(faults)
 }
@@ -204,6 +209,20 @@ fn faults_of_file(name: &str, text: &str) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Returns the fuzz targets that should call the functions of a crate's `fuzz.rs`.
+fn fuzz_targets(name: &str, text: &str) -> Vec<String> {
+    let Some(krate) = name
+        .strip_prefix("crates/")
+        .and_then(|rest| rest.strip_suffix("/src/fuzz.rs"))
+    else {
+        return Vec::new();
+    };
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("pub fn fuzz_")?.split('(').next())
+        .map(|function| format!("fuzz/targets/{krate}_{function}.rs"))
+        .collect()
 }
 
 /// Returns the hosts of the web addresses in a line.
@@ -258,6 +277,16 @@ mod tests {
             ]},
         });
         assert_eq!(layers(&metadata), ["policy: tokio below a pure crate"]);
+    }
+
+    #[test]
+    fn every_fuzz_function_needs_a_target() {
+        let text = "/// Reads.\npub fn fuzz_tree(data: &[u8]) {\n";
+        assert_eq!(
+            fuzz_targets("crates/host/src/fuzz.rs", text),
+            ["fuzz/targets/host_tree.rs"]
+        );
+        assert!(fuzz_targets("crates/host/src/tree.rs", text).is_empty());
     }
 
     #[test]
