@@ -39,8 +39,8 @@ pub struct Boot<'a> {
     pub kill: KillSwitch,
     /// Directory that gets a copy of the serial logs.
     pub logs: Option<PathBuf>,
-    /// Whether files on the host stay as they are while the machines run. They may then be
-    /// cached for good, which is faster.
+    /// Whether files on the host stay as they are while the machines run. Otherwise what a
+    /// machine knows of them is forgotten before each command, which takes time.
     pub host_is_still: bool,
 }
 
@@ -176,12 +176,7 @@ impl Boot<'_> {
             modules: path_text(&assets.kernel.modules)?,
             tools: assets.tools.is_some(),
             load: modules(topology),
-            cache: if self.host_is_still {
-                "loose"
-            } else {
-                "readahead"
-            }
-            .to_owned(),
+            forget: !self.host_is_still,
         };
         let config = Frame::new(Kind::Config, 0, config.encode());
         Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {

@@ -177,16 +177,22 @@ pub struct Config {
     pub tools: bool,
     /// Modules to load from the initramfs, dependencies first.
     pub load: Vec<String>,
-    /// Cache mode of the 9p mount.
-    pub cache: String,
+    /// Whether files of the host may change while the machine runs: what it knows of them is
+    /// then forgotten before each command.
+    pub forget: bool,
 }
 
 impl Config {
     /// Writes the fields.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let tools = if self.tools { "yes" } else { "" };
-        for field in [&self.hostname, &self.modules, tools, &self.cache] {
+        let word = |flag| if flag { "yes" } else { "" };
+        for field in [
+            &self.hostname,
+            &self.modules,
+            word(self.tools),
+            word(self.forget),
+        ] {
             put(&mut out, field.as_bytes());
         }
         for module in &self.load {
@@ -201,12 +207,12 @@ impl Config {
             .into_iter()
             .map(|field| String::from_utf8(field).ok());
         let mut next = || fields.next().flatten();
-        let (hostname, modules, tools, cache) = (next()?, next()?, next()?, next()?);
+        let (hostname, modules, tools, forget) = (next()?, next()?, next()?, next()?);
         Some(Self {
             hostname,
             modules,
             tools: !tools.is_empty(),
-            cache,
+            forget: !forget.is_empty(),
             load: fields.collect::<Option<_>>()?,
         })
     }

@@ -257,6 +257,20 @@ fn kept_machines_keep_their_state_and_a_killed_keeper_is_noticed() {
     check_status(&with_name("exec", &["--", "sh", "-c", "kill -9 $$"]), 137);
     check_status(&with_name("exec", &["-m", "1", "--", "true"]), 125);
 
+    // Programs are replaced between commands, as a build does; these two have the same size.
+    let program = std::env::temp_dir().join(format!("virtfn-{name}"));
+    for (built, status) in [("/bin/true", 0), ("/bin/false", 1), ("/bin/true", 0)] {
+        let new = program.with_extension("new");
+        std::fs::copy(built, &new).unwrap();
+        std::fs::rename(&new, &program).unwrap();
+        check_status(
+            &with_name("exec", &["--", program.to_str().unwrap()]),
+            status,
+        );
+    }
+    std::fs::remove_file(&program).unwrap();
+    check_status(&with_name("exec", &["--", program.to_str().unwrap()]), 127);
+
     let listed = text(&lab(&["list"]).output().unwrap().stdout);
     let line = listed
         .lines()

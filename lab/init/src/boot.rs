@@ -53,8 +53,8 @@ fn live() -> io::Result<()> {
         Frame::new(Kind::Failed, 0, error.to_string()).write_to(&mut port)?;
         // The reason is under way until the host has read it and closes the port.
         Frame::read_from(&mut port).ok();
-        booted?;
     }
+    let config = booted?;
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
     Frame::new(
         Kind::Ready,
@@ -63,7 +63,7 @@ fn live() -> io::Result<()> {
     )
     .write_to(&mut port)?;
     let server = Command::new("/proc/self/exe")
-        .arg("serve")
+        .args(["serve", if config.forget { "forget" } else { "keep" }])
         .stdin(Stdio::from(port))
         .spawn()?;
     reap_until(server.id())
@@ -93,7 +93,7 @@ fn open_port() -> io::Result<File> {
     Err(io::Error::other(format!("no virtio port is named {PORT}")))
 }
 
-fn boot(port: &mut File) -> io::Result<()> {
+fn boot(port: &mut File) -> io::Result<Config> {
     let frame = Frame::read_from(port)?.filter(|frame| frame.kind == Kind::Config);
     let config = frame.and_then(|frame| Config::decode(&frame.payload));
     let config = config.ok_or_else(|| io::Error::other("first frame is no configuration"))?;
@@ -113,9 +113,9 @@ fn boot(port: &mut File) -> io::Result<()> {
     root_file_system(&config)?;
     enter_root()?;
     dress(&config)?;
-    drivers
-        .join()
-        .map_err(|_| io::Error::other("thread that loads drivers died"))?
+    let loaded = drivers.join();
+    loaded.map_err(|_| io::Error::other("thread that loads drivers died"))??;
+    Ok(config)
 }
 
 /// A module in memory: its name and image.
@@ -149,12 +149,12 @@ fn load(images: &[Image]) -> io::Result<()> {
 }
 
 fn root_file_system(config: &Config) -> io::Result<()> {
-    mount_9p("host", &config.cache)?;
+    mount_9p("host")?;
     mount_as("tmpfs", "/rw", MountFlags::empty(), Some(c"mode=0755"))?;
     make("/rw/upper")?;
     make("/rw/work")?;
     let layers = if config.tools {
-        mount_9p("tools", "loose")?;
+        mount_9p("tools")?;
         c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
     } else {
         c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
@@ -162,10 +162,10 @@ fn root_file_system(config: &Config) -> io::Result<()> {
     mount_as("overlay", "/root", MountFlags::empty(), Some(layers))
 }
 
-fn mount_9p(name: &str, cache: &str) -> io::Result<()> {
+/// Mounts files of the host, cached for good: see `forget_host` for those that change.
+fn mount_9p(name: &str) -> io::Result<()> {
     // Big messages: under emulation each round trip costs more than its bytes.
-    let options = format!("trans=virtio,version=9p2000.L,msize=512000,access=any,cache={cache}\0");
-    let options = CStr::from_bytes_until_nul(options.as_bytes()).map_err(io::Error::other)?;
+    let options = c"trans=virtio,version=9p2000.L,msize=512000,access=any,cache=loose";
     let target = format!("/{name}");
     make(&target)?;
     mount(name, &target, "9p", MountFlags::RDONLY, options)

@@ -26,7 +26,9 @@ impl Port {
 }
 
 /// Serves until the host closes the port or asks for power-off.
-pub(crate) fn run() -> io::Result<()> {
+///
+/// With `forget`, each command sees the files of the host as they are when it starts.
+pub(crate) fn run(forget: bool) -> io::Result<()> {
     let mut reader = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let port = Port(Arc::new(Mutex::new(reader.try_clone()?)));
     let running: Arc<Mutex<HashMap<u32, Inbox>>> = Arc::default();
@@ -34,7 +36,7 @@ pub(crate) fn run() -> io::Result<()> {
         match frame.kind {
             Kind::PowerOff => break,
             Kind::Exec => match Exec::decode(&frame.payload) {
-                Some(exec) => start(frame.id, exec, &port, &running)?,
+                Some(exec) => start(frame.id, exec, forget, &port, &running)?,
                 None => {
                     let exit = Exit::NotStarted(126, "malformed request".to_owned());
                     port.send(&Frame::new(Kind::Exit, frame.id, exit.encode()))?;
@@ -53,6 +55,7 @@ pub(crate) fn run() -> io::Result<()> {
 fn start(
     id: u32,
     exec: Exec,
+    forget: bool,
     port: &Port,
     running: &Arc<Mutex<HashMap<u32, Inbox>>>,
 ) -> io::Result<()> {
@@ -62,12 +65,29 @@ fn start(
     thread::Builder::new()
         .name(format!("command {id}"))
         .spawn(move || {
+            if forget {
+                forget_host();
+            }
             let exit = command::run(id, &exec, &port, &inbox);
             lock(&running).remove(&id);
             // A port that takes no more frames ends the reader too.
             port.send(&Frame::new(Kind::Exit, id, exit.encode())).ok();
         })?;
     Ok(())
+}
+
+/// Drops what the kernel keeps of the host's files and is not in use: pages, names, and names
+/// that were not there.
+///
+/// 9p has no way to be told of changes, and the overlay above it holds on to what it has seen, so
+/// no cache mode of the mount would do: a program that was replaced would still run as it was. (As it does while the
+/// old one is running.)
+fn forget_host() {
+    // First 4, for silence in the kernel log; then 3, for pages and names. Twice, because a name
+    // that was used may only be marked by the first pass, and be dropped by the second.
+    for what in ["4", "3", "3"] {
+        std::fs::write("/proc/sys/vm/drop_caches", what).ok();
+    }
 }
 
 /// Locks; a thread that died while holding the lock left plain data behind.
