@@ -17,11 +17,13 @@
 mod attach;
 mod check;
 mod drivers;
+mod fit;
 #[doc(hidden)]
 pub mod fuzz;
 mod plan;
 #[cfg(test)]
 mod properties;
+mod release;
 mod render;
 mod resolve;
 #[cfg(test)]
@@ -31,6 +33,8 @@ pub mod vendor;
 pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
 pub use drivers::{PfDriver, pf_driver};
+pub use fit::{Misfit, MisfitProblem, misfits};
 pub use plan::plan;
+pub use release::{Original, Owned, Release, release};
 pub use render::render;
 pub use resolve::{Note, NoteKind, ResolveError, ResolveProblem, Resolved, Trouble, resolve};

@@ -46,6 +46,20 @@ pub(crate) fn policy(name: &str, pfs: &[&str], num_vfs: u16) -> NodePolicy {
     }
 }
 
+/// Returns what is wanted of a PF: VFs and nothing else.
+pub(crate) fn wanted_pf(pf: &str, num_vfs: u16) -> model::PfDesired {
+    model::PfDesired {
+        pf: pf.parse().unwrap(),
+        name: None,
+        num_vfs,
+        mtu: None,
+        link_type: None,
+        eswitch: None,
+        externally_managed: false,
+        groups: Vec::new(),
+    }
+}
+
 /// Changes a policy in place, for use in an expression.
 pub(crate) trait With: Sized {
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {

@@ -67,21 +67,11 @@ fn a_report_has_both_states() {
 #[test]
 fn output_that_does_not_tell_is_an_error_that_quotes_it() {
     let error = |text: &str| FirmwareReport::parse(text).unwrap_err().to_string();
-    insta::assert_snapshot!(error(NO_DEVICE), @r#"
-    mstconfig printed no settings but "-E- Failed to open the device : 0000:3b:00.0. No such file or directory"
-    "#);
-    insta::assert_snapshot!(error(""), @r#"
-    mstconfig printed no settings but "nothing"
-    "#);
-    insta::assert_snapshot!(error(NEXT_ONLY), @r#"
-    mstconfig printed the columns "Next Boot", not Default, Current and Next Boot
-    "#);
-    insta::assert_snapshot!(error(&PENDING.replace("0               8 ", "0 8 9 ")), @r#"
-    mstconfig printed "*        NUM_OF_VFS                                      0 8 9               16", which has not three values
-    "#);
-    insta::assert_snapshot!(error(&OFF.replace("False(0)", "Perhaps(2)")), @r#"
-    mstconfig printed "Perhaps(2)" for SRIOV_EN
-    "#);
+    insta::assert_snapshot!(error(NO_DEVICE), @r#"mstconfig printed no settings but "-E- Failed to open the device : 0000:3b:00.0. No such file or directory""#);
+    insta::assert_snapshot!(error(""), @r#"mstconfig printed no settings but "nothing""#);
+    insta::assert_snapshot!(error(NEXT_ONLY), @r#"mstconfig printed the columns "Next Boot", not Default, Current and Next Boot"#);
+    insta::assert_snapshot!(error(&PENDING.replace("0               8 ", "0 8 9 ")), @r#"mstconfig printed "*        NUM_OF_VFS                                      0 8 9               16", which has not three values"#);
+    insta::assert_snapshot!(error(&OFF.replace("False(0)", "Perhaps(2)")), @r#"mstconfig printed "Perhaps(2)" for SRIOV_EN"#);
     insta::assert_snapshot!(error(&OFF.replace("MEMIC_BAR_SIZE", "SRIOV_EN")), @"mstconfig printed SRIOV_EN twice");
     insta::assert_snapshot!(error(&OFF.replace("SRIOV_EN ", "NUM_OF_VFS ")), @"mstconfig printed NUM_OF_VFS twice");
 }

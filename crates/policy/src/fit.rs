@@ -1,0 +1,227 @@
+//! Whether a host can have what is wanted of it at all, as far as is seen before the first step.
+//!
+//! [`resolve`](crate::resolve) says the same of policies, naming the policy; this is for what comes
+//! resolved already, a `SriovNetworkNodeState`, and for what depends on all policies together: the
+//! eswitch mode of a PF that somebody else looks after.
+
+use model::{Code, Desired, EswitchMode, Explain, Function, Inventory, Mtu, PciAddress, PfDesired};
+
+/// Something wanted of a PF that it cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("PF {title}: {problem}")]
+pub struct Misfit {
+    /// The PF.
+    pub pf: PciAddress,
+    /// The PF as people look for it.
+    pub title: String,
+    /// What it cannot have.
+    pub problem: MisfitProblem,
+}
+
+/// What a PF cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MisfitProblem {
+    /// There is no such function.
+    #[error("there is no such device")]
+    NotSeen,
+    /// The function cannot have VFs.
+    #[error("the device has no SR-IOV")]
+    NoSriov,
+    /// More VFs than the device offers.
+    #[error("{wanted} VFs are wanted, and the device offers {offered}")]
+    TooManyVfs {
+        /// How many are wanted.
+        wanted: u16,
+        /// How many it offers.
+        offered: u16,
+    },
+    /// More VFs than somebody else made.
+    #[error("{wanted} VFs made by somebody else are wanted, and there are {made}")]
+    NotThatManyMade {
+        /// How many are wanted.
+        wanted: u16,
+        /// How many there are.
+        made: u16,
+    },
+    /// A larger MTU than somebody else set.
+    #[error("mtu {wanted} set by somebody else is wanted, and it has {has}")]
+    MtuNotSet {
+        /// What is wanted.
+        wanted: Mtu,
+        /// What it has.
+        has: u32,
+    },
+    /// Another eswitch mode than somebody else set.
+    #[error("eswitch mode {wanted} set by somebody else is wanted, and it has {has}")]
+    EswitchNotSet {
+        /// What is wanted.
+        wanted: EswitchMode,
+        /// What it has.
+        has: EswitchMode,
+    },
+}
+
+impl Explain for Misfit {
+    fn code(&self) -> Code {
+        Code::new(match self.problem {
+            MisfitProblem::NotSeen => "no-such-pf",
+            MisfitProblem::NoSriov => "no-sriov",
+            MisfitProblem::TooManyVfs { .. } => "too-many-vfs",
+            MisfitProblem::NotThatManyMade { .. }
+            | MisfitProblem::MtuNotSet { .. }
+            | MisfitProblem::EswitchNotSet { .. } => "externally-managed",
+        })
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some(match &self.problem {
+            MisfitProblem::NotSeen | MisfitProblem::NoSriov => {
+                "name a PF of this host (`virtfn list pf`)".to_owned()
+            }
+            MisfitProblem::TooManyVfs { offered: 0, .. } => {
+                "switch SR-IOV on in the device's firmware".to_owned()
+            }
+            MisfitProblem::TooManyVfs { offered, .. } => format!("set numVfs to {offered} or less"),
+            MisfitProblem::NotThatManyMade { made, .. } => format!(
+                "make more VFs where the PF is managed, set numVfs to {made} or less, or leave out \
+                 externallyManaged"
+            ),
+            MisfitProblem::MtuNotSet { has, .. } => format!(
+                "raise the MTU where the PF is managed, set mtu to {has} or less, or leave out \
+                 externallyManaged"
+            ),
+            MisfitProblem::EswitchNotSet { has, .. } => format!(
+                "set the mode where the PF is managed, set eSwitchMode to {has}, or leave out \
+                 externallyManaged"
+            ),
+        })
+    }
+}
+
+/// Returns what is wanted and cannot be had, by PF.
+#[must_use]
+pub fn misfits(seen: &Inventory, wanted: &Desired) -> Vec<Misfit> {
+    let mut misfits = Vec::new();
+    for wanted in wanted.pfs.values() {
+        let pf = seen.get(wanted.pf);
+        let title = pf.map_or_else(|| wanted.pf.to_string(), Function::title);
+        misfits.extend(problems(pf, wanted).into_iter().map(|problem| Misfit {
+            pf: wanted.pf,
+            title: title.clone(),
+            problem,
+        }));
+    }
+    misfits
+}
+
+fn problems(pf: Option<&Function>, wanted: &PfDesired) -> Vec<MisfitProblem> {
+    let Some(pf) = pf else {
+        return vec![MisfitProblem::NotSeen];
+    };
+    let Some(facts) = pf.pf() else {
+        return vec![MisfitProblem::NoSriov];
+    };
+    let mut problems = Vec::new();
+    if !wanted.externally_managed {
+        if wanted.num_vfs > facts.total_vfs {
+            problems.push(MisfitProblem::TooManyVfs {
+                wanted: wanted.num_vfs,
+                offered: facts.total_vfs,
+            });
+        }
+        return problems;
+    }
+    if wanted.num_vfs > facts.num_vfs {
+        problems.push(MisfitProblem::NotThatManyMade {
+            wanted: wanted.num_vfs,
+            made: facts.num_vfs,
+        });
+    }
+    if let (Some(mtu), Some(netdev)) = (wanted.mtu, pf.netdev())
+        && mtu.get() > netdev.mtu
+    {
+        problems.push(MisfitProblem::MtuNotSet {
+            wanted: mtu,
+            has: netdev.mtu,
+        });
+    }
+    let mode = wanted.eswitch.unwrap_or(EswitchMode::Legacy);
+    let has = facts.eswitch.unwrap_or(EswitchMode::Legacy);
+    if mode != has {
+        problems.push(MisfitProblem::EswitchNotSet { wanted: mode, has });
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use fixtures::{igb, inventory, mlx5};
+
+    use super::*;
+    use crate::testing::wanted_pf;
+
+    fn told(seen: &Inventory, wanted: PfDesired) -> String {
+        let desired = Desired {
+            pfs: [(wanted.pf, wanted)].into(),
+        };
+        let misfits = misfits(seen, &desired);
+        let lines = misfits.iter().map(|misfit| {
+            format!(
+                "error[{}]: {misfit}\n  {}",
+                misfit.code(),
+                misfit.remedy().unwrap()
+            )
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_somebody_else_set_must_be_enough() {
+        let seen = inventory([mlx5("0000:3b:00.0", "ens1").with_vfs(4)]);
+        let fine = PfDesired {
+            externally_managed: true,
+            mtu: Mtu::new(1500),
+            ..wanted_pf("0000:3b:00.0", 4)
+        };
+        assert_eq!(told(&seen, fine.clone()), "");
+        let wrong = PfDesired {
+            num_vfs: 5,
+            mtu: Mtu::new(9000),
+            eswitch: Some(EswitchMode::Switchdev),
+            ..fine
+        };
+        insta::assert_snapshot!(told(&seen, wrong), @r"
+        error[externally-managed]: PF ens1 (0000:3b:00.0): 5 VFs made by somebody else are wanted, and there are 4
+          make more VFs where the PF is managed, set numVfs to 4 or less, or leave out externallyManaged
+        error[externally-managed]: PF ens1 (0000:3b:00.0): mtu 9000 set by somebody else is wanted, and it has 1500
+          raise the MTU where the PF is managed, set mtu to 1500 or less, or leave out externallyManaged
+        error[externally-managed]: PF ens1 (0000:3b:00.0): eswitch mode switchdev set by somebody else is wanted, and it has legacy
+          set the mode where the PF is managed, set eSwitchMode to legacy, or leave out externallyManaged
+        ");
+    }
+
+    #[test]
+    fn a_driver_without_an_eswitch_is_in_legacy_mode() {
+        let seen = inventory([igb("0000:01:00.0", "ens1").with_vfs(2)]);
+        let legacy = PfDesired {
+            externally_managed: true,
+            eswitch: Some(EswitchMode::Legacy),
+            ..wanted_pf("0000:01:00.0", 2)
+        };
+        assert_eq!(told(&seen, legacy), "");
+    }
+
+    #[test]
+    fn what_the_host_does_not_have_is_said() {
+        let seen = inventory([igb("0000:01:00.0", "ens1")]);
+        insta::assert_snapshot!(told(&seen, wanted_pf("0000:09:00.0", 1)), @r"
+        error[no-such-pf]: PF 0000:09:00.0: there is no such device
+          name a PF of this host (`virtfn list pf`)
+        ");
+        insta::assert_snapshot!(told(&seen, wanted_pf("0000:01:00.0", 8)), @r"
+        error[too-many-vfs]: PF ens1 (0000:01:00.0): 8 VFs are wanted, and the device offers 7
+          set numVfs to 7 or less
+        ");
+        assert_eq!(told(&seen, wanted_pf("0000:01:00.0", 7)), "");
+    }
+}
