@@ -78,6 +78,7 @@ impl Assets {
         let kernel = kernel::find(choice, &cache, &mut apt)?;
         apt.clean();
         let initramfs = initramfs(&cache, &kernel)?;
+        cache.forget_old(&["initramfs-", "leash-"], &[&initramfs, &leash]);
         Ok(Self {
             qemu,
             kernel,

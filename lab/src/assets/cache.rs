@@ -15,8 +15,12 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+/// Nobody boots for this long.
+const OLD: Duration = Duration::from_secs(24 * 3600);
 
 /// The cache directory.
 #[derive(Clone, Debug)]
@@ -117,6 +121,24 @@ impl Cache {
             .with_context(|| format!("rename {} to {}", part.display(), root.display()))?;
         write_atomic(&stamp, content.as_bytes(), 0o644)
             .with_context(|| format!("write {}", stamp.display()))
+    }
+
+    /// Removes files that other versions of this program made and used long ago.
+    pub(crate) fn forget_old(&self, prefixes: &[&str], current: &[&Path]) {
+        let is_old = |path: &Path| {
+            let made = path.metadata().and_then(|meta| meta.modified());
+            made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > OLD))
+        };
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let ours = prefixes
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix));
+            if ours && !current.contains(&path.as_path()) && is_old(&path) {
+                // Left behind it costs a few megabytes.
+                fs::remove_file(path).ok();
+            }
+        }
     }
 
     /// Compares a tree's contents with its stamp, and drops the stamp of a damaged one.
@@ -242,4 +264,79 @@ fn remove(path: &Path) -> Result<()> {
         Ok(_) => fs::remove_file(path),
     };
     removed.with_context(|| format!("remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache_with_a_tree() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        fill(&cache).unwrap();
+        (dir, cache)
+    }
+
+    fn fill(cache: &Cache) -> Result<()> {
+        cache.make("tree", "note 1", |root| {
+            fs::create_dir(root.join("sub"))?;
+            fs::write(root.join("sub/a file"), "content")?;
+            std::os::unix::fs::symlink("a file", root.join("sub/link"))?;
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_tree_counts_only_while_it_is_whole() {
+        let (_dir, cache) = cache_with_a_tree();
+        assert_eq!(cache.whole("tree").as_deref(), Some("note 1"));
+        assert_eq!(cache.whole("other"), None);
+        let file = cache.path("tree/sub/a file");
+        fs::write(&file, "conten").unwrap();
+        assert_eq!(cache.whole("tree"), None, "a file was cut");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(cache.whole("tree"), None, "a file is gone");
+        fill(&cache).unwrap();
+        assert!(cache.whole("tree").is_some());
+        let stamp = fs::read_to_string(cache.path("tree.stamp")).unwrap();
+        fs::write(cache.path("tree.stamp"), &stamp[..stamp.len() - 5]).unwrap();
+        assert_eq!(cache.whole("tree"), None, "the stamp was cut");
+    }
+
+    #[test]
+    fn a_tree_that_was_interrupted_is_made_again() {
+        let (_dir, cache) = cache_with_a_tree();
+        let failed = cache.make("tree", "note 2", |root| {
+            fs::write(root.join("half"), "")?;
+            bail!("killed")
+        });
+        assert!(failed.is_err());
+        assert_eq!(cache.whole("tree"), None);
+        fill(&cache).unwrap();
+        assert!(cache.whole("tree").is_some());
+        assert!(!cache.path("tree").join("half").exists() && !cache.path("tree.part").exists());
+    }
+
+    #[test]
+    fn damage_of_the_same_size_is_found_by_content() {
+        let (_dir, cache) = cache_with_a_tree();
+        let said = std::cell::RefCell::new(Vec::new());
+        let say = |text: &str| said.borrow_mut().push(text.to_owned());
+        cache.check_content("tree", &say).unwrap();
+        assert!(said.borrow().is_empty() && cache.whole("tree").is_some());
+        fs::write(cache.path("tree/sub/a file"), "cOntent").unwrap();
+        cache.check_content("tree", &say).unwrap();
+        assert!(said.borrow()[0].contains("a file is damaged"), "{said:?}");
+        assert_eq!(cache.whole("tree"), None);
+    }
+
+    #[test]
+    fn the_lock_is_held_until_dropped() {
+        let (_dir, cache) = cache_with_a_tree();
+        let lock = cache.lock(&|_| {}).unwrap();
+        let other = File::open(cache.path("lock")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(lock);
+        assert!(other.try_lock().is_ok());
+    }
 }

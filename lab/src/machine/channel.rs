@@ -233,3 +233,82 @@ fn add_within_window(ahead: &mut usize, frame: &Frame) -> bool {
     *ahead += cost(frame.payload.len());
     *ahead <= WINDOW
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A channel with one open command, and the guest's end of it.
+    fn channel() -> (Arc<Channel>, u32, Receiver<Frame>, UnixStream) {
+        let (ours, guest) = UnixStream::pair().unwrap();
+        let channel = Channel::new(ours, "test").unwrap();
+        let (id, frames) = channel.open().unwrap();
+        (channel, id, frames, guest)
+    }
+
+    #[track_caller]
+    fn check_cut_off(channel: &Channel, frames: &Receiver<Frame>, why: &str) {
+        while frames.recv_timeout(SOON).is_ok() {}
+        let closed = channel.why_closed();
+        assert!(closed.contains(why), "{closed}");
+        assert!(channel.open().is_err());
+    }
+
+    #[test]
+    fn a_guest_that_sends_more_than_its_window_is_cut_off() {
+        let (channel, id, frames, mut guest) = channel();
+        // Empty frames are not free either. Writing fails once the other side has hung up.
+        while Frame::new(Kind::Stdout, id, [])
+            .write_to(&mut guest)
+            .is_ok()
+        {}
+        check_cut_off(&channel, &frames, "unexpected Stdout");
+    }
+
+    #[test]
+    fn a_window_opens_with_credit() {
+        let (channel, id, frames, mut guest) = channel();
+        for _ in 0..100 {
+            Frame::new(Kind::Stderr, id, vec![0; 32 * 1024])
+                .write_to(&mut guest)
+                .unwrap();
+            let frame = frames.recv_timeout(SOON).unwrap();
+            channel
+                .send(&Frame::credit(id, frame.kind, frame.payload.len()))
+                .unwrap();
+        }
+        assert!(channel.is_open());
+    }
+
+    #[test]
+    fn a_guest_that_breaks_the_frames_is_cut_off() {
+        let (channel, _, frames, mut guest) = channel();
+        guest.write_all(&[0xff; 64]).unwrap();
+        check_cut_off(&channel, &frames, "frame of 4294967295 bytes");
+    }
+
+    #[test]
+    fn credit_that_was_not_spent_is_refused() {
+        let (channel, id, frames, mut guest) = channel();
+        Frame::credit(id, Kind::Stdin, 1)
+            .write_to(&mut guest)
+            .unwrap();
+        check_cut_off(&channel, &frames, "unexpected Credit");
+    }
+
+    #[test]
+    fn frames_for_nobody_are_dropped() {
+        let (channel, id, frames, mut guest) = channel();
+        Frame::new(Kind::Stdout, 77, b"?".as_slice())
+            .write_to(&mut guest)
+            .unwrap();
+        Frame::new(Kind::Exit, id, [0; 5])
+            .write_to(&mut guest)
+            .unwrap();
+        assert_eq!(frames.recv_timeout(SOON).unwrap().kind, Kind::Exit);
+        assert!(channel.is_open());
+    }
+}
