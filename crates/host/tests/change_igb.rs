@@ -3,7 +3,11 @@
 //! ```text
 //! virtfn-lab run --nic igb -- target/debug/deps/change_igb-… --ignored
 //! ```
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and plays a death so"
+)]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -160,7 +164,7 @@ fn check_same(now: &Inventory, before: &Inventory, when: &str) {
     let (now, before) = (format!("{now:#?}"), format!("{before:#?}"));
     let lines = before.lines().zip(now.lines());
     let changed: Vec<_> = lines.filter(|(then, now)| then != now).take(20).collect();
-    unreachable!("{when}: before and now differ: {changed:#?}");
+    panic!("{when}: before and now differ: {changed:#?}");
 }
 
 /// A namespace that goes when this is dropped.
