@@ -2,6 +2,9 @@
 //!
 //! A normal test runs each over its seed corpus, `corpus/<name>/`.
 
+use crate::cni::{
+    AddResult, Arguments, CniVersion, Command, NetworkConfig, SriovCache, SriovConfig,
+};
 use crate::crd::{PfRecord, SriovNetworkNodeStateSpec};
 
 /// Reads bytes as a file of policies.
@@ -29,6 +32,58 @@ pub fn fuzz_pf_record(data: &[u8]) {
     if let Ok(record) = PfRecord::parse(pf, data) {
         let again = PfRecord::parse(pf, record.to_json().as_bytes());
         assert_eq!(again.ok(), Some(record));
+    }
+}
+
+/// Reads bytes as the configuration of the `sriov` plugin.
+pub fn fuzz_cni_config(data: &[u8]) {
+    let Ok(config) = NetworkConfig::parse(data, Command::Gc) else {
+        return;
+    };
+    assert!(!config.name.is_empty());
+    assert!(
+        config.ipam().is_err() || !matches!(config.ipam(), Ok(Some(name)) if name.contains('/'))
+    );
+    let _whatever = config.valid_attachments();
+    if let Ok(Some(result)) = config.prev_result() {
+        check_result(&result);
+    }
+    if let Ok(sriov) = SriovConfig::read(&config, &Arguments::default()) {
+        assert!(!sriov.mac.is_some_and(|mac| mac.is_zero() || mac.is_group()));
+    }
+}
+
+/// Reads bytes as `CNI_ARGS`.
+pub fn fuzz_cni_args(data: &[u8]) {
+    if let Ok(arguments) = Arguments::parse(&String::from_utf8_lossy(data)) {
+        assert_ne!(arguments.mac.as_deref(), Some(""));
+    }
+}
+
+/// Reads bytes as the result of an IPAM plugin or a plugin before us.
+pub fn fuzz_cni_result(data: &[u8]) {
+    for version in [CniVersion::V0_2_0, CniVersion::V1_1_0] {
+        if let Ok(result) = AddResult::parse(data, version) {
+            check_result(&result);
+        }
+    }
+}
+
+fn check_result(result: &AddResult) {
+    for version in CniVersion::ALL {
+        if let Ok(written) = result.to_json(version) {
+            let read = AddResult::from_value(written.clone(), version);
+            let again = read.and_then(|read| read.to_json(version));
+            assert_eq!(again.ok(), Some(written));
+        }
+    }
+}
+
+/// Reads bytes as a file of upstream's `sriov` plugin.
+pub fn fuzz_cni_cache(data: &[u8]) {
+    if let Ok(cache) = SriovCache::parse(data) {
+        let again = SriovCache::parse(cache.to_json().as_bytes());
+        assert_eq!(again.ok(), Some(cache));
     }
 }
 
@@ -81,5 +136,13 @@ mod tests {
     #[test]
     fn the_corpus_of_pf_records_is_read_without_a_panic() {
         seeds("pf_record", super::fuzz_pf_record, 3);
+    }
+
+    #[test]
+    fn the_corpora_of_cni_are_read_without_a_panic() {
+        seeds("cni_config", super::fuzz_cni_config, 5);
+        seeds("cni_args", super::fuzz_cni_args, 3);
+        seeds("cni_result", super::fuzz_cni_result, 3);
+        seeds("cni_cache", super::fuzz_cni_cache, 3);
     }
 }

@@ -7,6 +7,7 @@
 //! Everything is read from people and programs outside, so every reader is bounded in size, depth
 //! and repetition, and never panics ([`fuzz`]).
 
+pub mod cni;
 pub mod crd;
 mod field;
 #[doc(hidden)]

@@ -1,0 +1,32 @@
+//! The CNI protocol (0.1.0 to 1.1.0), and the configuration and files of the SR-IOV CNI plugin.
+//!
+//! | Comes in or goes out | See |
+//! |---|---|
+//! | environment variables, `CNI_ARGS` | [`Environment`], [`Arguments`] |
+//! | the network configuration on stdin | [`NetworkConfig`], [`SriovConfig`] |
+//! | results, of ours and of IPAM plugins | [`AddResult`] |
+//! | errors | [`ErrorObject`] |
+//! | the files that upstream's plugin keeps below `/var/lib/cni/sriov` | [`SriovCache`] |
+//!
+//! What would surprise: plugins in the field are written in Go, and configurations rely on how Go
+//! reads JSON. Keys are compared without case, the last of several equal ones wins, `null` is as
+//! good as absent, and numbers are never texts.
+
+mod arguments;
+mod cache;
+mod config;
+mod environment;
+mod error;
+mod json;
+mod result;
+mod sriov;
+mod version;
+
+pub use arguments::{Arguments, ArgumentsError};
+pub use cache::{CachedIpam, CachedRuntime, OrigVfState, ParseCacheError, SriovCache};
+pub use config::{Attachment, ConfigError, NetworkConfig, STDIN_LIMIT};
+pub use environment::{Command, ContainerId, Environment, EnvironmentError, SearchPath};
+pub use error::{ErrorNumber, ErrorObject};
+pub use result::{AddResult, Dns, Interface, Ip, ResultError, Route};
+pub use sriov::{LogLevel, SriovConfig, SwitchText};
+pub use version::{CniVersion, versions_json};
