@@ -29,6 +29,15 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "DIR", hide = true)]
     pub root: Option<PathBuf>,
 
+    /// Keep records and locks in this directory
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub state_dir: Option<PathBuf>,
+
+    /// Die at the n-th change, for tests
+    #[cfg(feature = "kill-points")]
+    #[arg(long, global = true, value_name = "N", hide = true, default_value_t)]
+    pub kill_at: u32,
+
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -44,6 +53,12 @@ pub enum Command {
     Topology(TopologyArgs),
     /// Show what policies would change on this host; change nothing
     Plan(PlanArgs),
+    /// Make this host as policies want it
+    Apply(ApplyArgs),
+    /// Give a VF to a network namespace
+    Attach(Box<AttachArgs>),
+    /// Take a VF back, as it was before
+    Detach(DetachArgs),
     /// Record what virtfn sees of this host, for a bug report or a test
     Record(RecordArgs),
     /// Print a completion script for a shell

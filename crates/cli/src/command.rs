@@ -1,10 +1,12 @@
 //! One module a command: its request, the call below, and how the result is shown.
 
+mod apply;
+mod attach;
 mod completions;
+mod detach;
 pub(crate) mod list;
 mod plan;
 mod record;
-#[cfg(test)]
 pub(crate) mod target;
 mod topology;
 
@@ -15,39 +17,50 @@ use serde::Serialize;
 
 use crate::args::{Cli, Command, StateArgs};
 use crate::failure::{Exit, Failure};
-use crate::sight::{Place, Sight};
+use crate::sight::Sight;
 use crate::ui::Ui;
-use crate::view::{HostView, host_view};
+use crate::view::{HostView, Names, host_view};
+use crate::workplace::Site;
 
 /// Runs a command.
-pub(crate) fn run(cli: Cli, ui: &mut Ui) -> Result<Exit, Failure> {
-    let here = match cli.root {
-        Some(dir) => Place::Beneath(dir),
-        None => Place::Here,
-    };
-    match cli.command {
-        Command::List(args) => list::run(&args, here, ui)?,
-        Command::Topology(args) => topology::run(&args, here, ui)?,
-        Command::Plan(args) => return plan::run(&args, here, ui),
-        Command::Record(args) => record::run(&args, &here, ui)?,
+pub(crate) fn run(cli: &Cli, ui: &mut Ui) -> Result<Exit, Failure> {
+    let site = Site::new(cli);
+    match &cli.command {
+        Command::List(args) => list::run(args, &site, ui)?,
+        Command::Topology(args) => topology::run(args, &site, ui)?,
+        Command::Plan(args) => return plan::run(args, &site, ui),
+        Command::Apply(args) => return apply::run(args, &site, ui),
+        Command::Attach(args) => attach::run(args, &site, ui)?,
+        Command::Detach(args) => detach::run(args, &site, ui)?,
+        Command::Record(args) => record::run(args, &site, ui)?,
         Command::Completions(args) => completions::run(args.shell, ui),
     }
     Ok(Exit::Done)
 }
 
 /// Returns the host that a command looks at.
-fn place(args: &StateArgs, here: Place) -> Place {
+fn site(args: &StateArgs, here: &Site) -> Site {
     match &args.recorded {
-        Some(path) => Place::Recording(path.clone()),
-        None => here,
+        Some(path) => here.recorded(path),
+        None => here.clone(),
     }
 }
 
+/// Are names of vendors and devices wanted? Looking them up reads a file of 1.5 MB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WithNames {
+    Yes,
+    No,
+}
+
 /// Sees a host as the stable view.
-fn see(place: &Place) -> Result<(Inventory, HostView), Failure> {
-    let mut sight = Sight::open(place)?;
+fn see(site: &Site, with_names: WithNames) -> Result<(Inventory, HostView), Failure> {
+    let mut sight = Sight::open(site)?;
     let inventory = sight.inventory()?;
-    let names = sight.names(&inventory);
+    let names = match with_names {
+        WithNames::Yes => sight.names(&inventory),
+        WithNames::No => Names::new(),
+    };
     let view = host_view(&inventory, sight.host_name(), &names);
     Ok((inventory, view))
 }

@@ -63,6 +63,11 @@ impl Failure {
         Self::of(Exit::Input, error)
     }
 
+    /// It would cost somebody something; nothing was changed.
+    pub(crate) fn refused(error: impl Explain + 'static) -> Self {
+        Self::of(Exit::Refused, error)
+    }
+
     fn of(exit: Exit, error: impl Explain + 'static) -> Self {
         Self {
             exit,

@@ -13,6 +13,7 @@ mod table;
 mod topology;
 mod ui;
 pub mod view;
+mod workplace;
 
 #[cfg(test)]
 mod testing;
@@ -23,7 +24,7 @@ use failure::Failure;
 pub use ui::{Style, Ui};
 
 /// Runs a command and says how it ended; errors are told on `ui`.
-pub fn run(cli: Cli, mut ui: Ui) -> Exit {
+pub fn run(cli: &Cli, mut ui: Ui) -> Exit {
     let exit = command::run(cli, &mut ui).unwrap_or_else(|failure| {
         failure.tell(&mut ui);
         failure.exit

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     let ui = Ui::process(locale.as_deref());
-    ExitCode::from(cli::run(cli, ui).number())
+    ExitCode::from(cli::run(&cli, ui).number())
 }
 
 /// Turns a panic into a message that asks for a report, and the exit status of a bug.

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use host::{AccessError, HostRoot, Linux, PciNames, Tree, TreeError, UnpackError, pci_names};
+use host::{AccessError, Linux, PciNames, Tree, TreeError, UnpackError, pci_names};
 use model::{Code, DiscoverError, Explain, Host, Inventory, PciId, Scope};
 
 use crate::failure::Failure;
+use crate::workplace::{Site, Workplace};
 
 /// Largest recording that is read; one of 1,024 VFs has about 5 MB.
 const RECORDING_LIMIT: u64 = 256 * 1024 * 1024;
@@ -83,6 +84,12 @@ impl Explain for SightError {
     }
 }
 
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        SightError::from(error).into()
+    }
+}
+
 impl From<SightError> for Failure {
     fn from(error: SightError) -> Self {
         match error {
@@ -104,10 +111,9 @@ pub(crate) struct Sight {
 
 impl Sight {
     /// Opens a host.
-    pub(crate) fn open(place: &Place) -> Result<Self, SightError> {
-        let (linux, unpacked) = match place {
-            Place::Here => (Linux::this_machine()?, None),
-            Place::Beneath(dir) => (Linux::at(HostRoot::open(dir)?), None),
+    pub(crate) fn open(site: &Site) -> Result<Self, SightError> {
+        let (linux, unpacked) = match &site.place {
+            Place::Here | Place::Beneath(_) => (Workplace::open(site)?.linux()?, None),
             Place::Recording(path) if path.is_dir() => (Linux::recorded(path)?, None),
             Place::Recording(path) => {
                 let unpacked = unpack(path)?;
@@ -116,7 +122,7 @@ impl Sight {
         };
         Ok(Self {
             linux,
-            recorded: matches!(place, Place::Recording(_)),
+            recorded: matches!(site.place, Place::Recording(_)),
             _unpacked: unpacked,
         })
     }

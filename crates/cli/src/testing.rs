@@ -1,7 +1,10 @@
 //! A small host for tests of views and drawings: two Ethernet ports, one with VFs in every state
 //! that a column or a line can show, and an NVMe device.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::rc::Rc;
 
 use host::PciNames;
 use model::{
@@ -10,6 +13,7 @@ use model::{
     VfState, VfioNode, VlanProto, VlanTag,
 };
 
+use crate::ui::Ui;
 use crate::view::{HostView, Names, host_view};
 
 /// Names that a `pci.ids` would give.
@@ -28,6 +32,36 @@ fn names() -> Names {
             intel("82576 Virtual Function"),
         ),
     ])
+}
+
+/// Returns what is said on stdout and on stderr, as a pipe gets it: without colours.
+pub(crate) fn spoken(say: impl FnOnce(&mut Ui)) -> (String, String) {
+    let (out, err) = (Page::default(), Page::default());
+    let mut ui = Ui::plain(Box::new(out.clone()), Box::new(err.clone()));
+    say(&mut ui);
+    ui.end().unwrap();
+    drop(ui);
+    (out.text(), err.text())
+}
+
+/// A stream that can be read afterwards.
+#[derive(Clone, Default)]
+struct Page(Rc<RefCell<Vec<u8>>>);
+
+impl Page {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.borrow().clone()).unwrap()
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The view of [`inventory`] as the host `name`.

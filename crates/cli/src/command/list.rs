@@ -4,20 +4,21 @@ mod columns;
 
 use model::{Code, Explain};
 
+use super::WithNames;
 use super::plan::Wanted;
 use crate::args::{ListArgs, ListOutput, ListWhat};
 use crate::failure::Failure;
-use crate::sight::Place;
 use crate::ui::Ui;
 use crate::view::{HostView, VfView, pool_views};
+use crate::workplace::Site;
 
 pub(crate) use columns::render;
 pub(crate) use columns::{short_id, vlan_of};
 
 /// Lists what was asked for.
-pub(crate) fn run(args: &ListArgs, here: Place, ui: &mut Ui) -> Result<(), Failure> {
+pub(crate) fn run(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
     let wanted = pools_of(args, ui)?;
-    let (inventory, view) = super::see(&super::place(&args.state, here))?;
+    let (inventory, view) = super::see(&super::site(&args.state, site), names_of(args))?;
     let mut view = narrow(view, args.what);
     if let Some(wanted) = wanted {
         let (desired, notes) = wanted.on(&inventory).map_err(Failure::input)?;
@@ -80,6 +81,18 @@ fn pools_of(args: &ListArgs, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
         return Err(Failure::input(PoolsError::NoPolicies));
     }
     Wanted::read(&args.files, &args.node_labels, ui).map(Some)
+}
+
+/// Columns name the models of PFs; JSON and YAML name everything.
+fn names_of(args: &ListArgs) -> WithNames {
+    match (args.output, args.what) {
+        (ListOutput::Name, _)
+        | (ListOutput::Table | ListOutput::Wide, Some(ListWhat::Vf | ListWhat::Pool)) => {
+            WithNames::No
+        }
+        (ListOutput::Json | ListOutput::Yaml, _)
+        | (ListOutput::Table | ListOutput::Wide, None | Some(ListWhat::Pf)) => WithNames::Yes,
+    }
 }
 
 /// Says it, when there is nothing to list.

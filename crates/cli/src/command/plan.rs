@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use model::{Desired, Inventory, NodePolicy};
+use model::{Desired, Inventory, NodePolicy, Plan};
 use policy::{ResolveError, resolve};
 
 use crate::args::{PlanArgs, PlanOutput};
 use crate::failure::{Exit, Failure};
 use crate::policies;
-use crate::sight::{Place, Sight};
+use crate::sight::Sight;
 use crate::ui::Ui;
 use crate::view::plan_view;
+use crate::workplace::Site;
 
 /// The policies that were named, and the labels of this node.
 pub(crate) struct Wanted {
@@ -33,12 +34,20 @@ impl Wanted {
         let (desired, notes) = resolve(seen, &self.policies, &self.labels).accept()?;
         Ok((desired, notes.iter().map(ToString::to_string).collect()))
     }
+
+    /// Says what is to be done to `seen`: nothing when the policies cannot be meant for it, as after
+    /// a PF that they name was removed.
+    pub(crate) fn plan(&self, seen: &Inventory) -> Plan {
+        self.on(seen)
+            .map(|(desired, _)| policy::plan(seen, &desired))
+            .unwrap_or_default()
+    }
 }
 
 /// Shows the plan.
-pub(crate) fn run(args: &PlanArgs, here: Place, ui: &mut Ui) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &PlanArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Failure> {
     let wanted = Wanted::read(&args.policies.files, &args.policies.node_labels, ui)?;
-    let seen = Sight::open(&super::place(&args.state, here))?.inventory()?;
+    let seen = Sight::open(&super::site(&args.state, site))?.inventory()?;
     let (desired, notes) = wanted.on(&seen).map_err(Failure::input)?;
     let plan = policy::plan(&seen, &desired);
     for note in &notes {

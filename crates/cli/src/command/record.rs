@@ -10,8 +10,9 @@ use model::{Code, Explain};
 
 use crate::args::RecordArgs;
 use crate::failure::Failure;
-use crate::sight::{Place, Sight};
+use crate::sight::Sight;
 use crate::ui::Ui;
+use crate::workplace::Site;
 
 /// A host could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +54,8 @@ impl Explain for RecordFileError {
 }
 
 /// Writes a recording of the host.
-pub(crate) fn run(args: &RecordArgs, here: &Place, ui: &mut Ui) -> Result<(), Failure> {
-    let mut sight = Sight::open(here)?;
+pub(crate) fn run(args: &RecordArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
+    let mut sight = Sight::open(site)?;
     let tree = sight
         .linux()
         .record()

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use model::{Code, Explain};
 
+use super::WithNames;
 use crate::args::TopologyArgs;
 use crate::failure::Failure;
-use crate::sight::Place;
 use crate::topology::{Cable, Machine, TopologyError, draw};
 use crate::ui::Ui;
 use crate::view::{HostView, SCHEMA};
+use crate::workplace::Site;
 
 /// Largest view that is read: 16 PFs with 256 VFs each have about 4 MB.
 const VIEW_LIMIT: u64 = 64 * 1024 * 1024;
@@ -95,10 +96,10 @@ impl Explain for TopologyInputError {
 }
 
 /// Draws what was asked for.
-pub(crate) fn run(args: &TopologyArgs, here: Place, ui: &mut Ui) -> Result<(), Failure> {
+pub(crate) fn run(args: &TopologyArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
     let command = TopologyCommand::new(&args.from, &args.join).map_err(Failure::input)?;
     let machines = if command.machines.is_empty() {
-        let (_, view) = super::see(&super::place(&args.state, here))?;
+        let (_, view) = super::see(&super::site(&args.state, site), WithNames::No)?;
         vec![Machine {
             name: view.host.clone().unwrap_or_else(|| "host".to_owned()),
             view,

@@ -1,9 +1,5 @@
 use super::*;
 use crate::testing;
-use crate::ui::Ui;
-
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 
 fn machine(name: &str) -> Machine {
     Machine {
@@ -12,28 +8,10 @@ fn machine(name: &str) -> Machine {
     }
 }
 
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Draws as a pipe would get it: without colours.
 fn plain(machines: &[Machine], cables: &[&str], unicode: bool) -> String {
     let cables: Vec<Cable> = cables.iter().map(|text| text.parse().unwrap()).collect();
-    let page = Page::default();
-    let mut ui = Ui::plain(Box::new(page.clone()), Box::new(std::io::sink()));
-    ui.result(&draw(machines, &cables, unicode).unwrap());
-    ui.end().unwrap();
-    let bytes = page.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    testing::spoken(|ui| ui.result(&draw(machines, &cables, unicode).unwrap())).0
 }
 
 #[test]
