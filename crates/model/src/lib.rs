@@ -15,6 +15,7 @@
 //! | step | one change that [`Host::perform`] can make ([`Step`]) |
 //! | plan | ordered steps with the undo and the price of each ([`Plan`]) |
 //! | holder | who was given a VF ([`Holder`]) |
+//! | pool | devices that the kubelet is offered under one resource name ([`Pool`]) |
 //!
 //! "Not reported" is `None` and never "off"; "leave alone" is `None` and never zero. That is why
 //! [`VfState`] (seen) and [`VfSettings`] (wanted) are two types.
@@ -29,6 +30,7 @@ mod net;
 mod parse;
 mod pci;
 mod plan;
+mod pool;
 mod step;
 mod vf;
 
@@ -48,6 +50,10 @@ pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, VdpaKind}
 pub use parse::ParseError;
 pub use pci::{PciAddress, PciClass, PciId};
 pub use plan::{PfPlan, Plan, PlannedStep, Price, RebootReason};
+pub use pool::{
+    AuxName, DeviceId, Extra, Filter, HealthChecks, HexId, PfItem, Pool, PoolKind, Preference,
+    ResourceName, Selector,
+};
 pub use step::{BindTarget, NetnsTarget, Step};
 pub use vf::{
     LinkPolicy, Mbps, Pcp, VfAttr, VfIndex, VfRange, VfSettings, VfState, VlanId, VlanProto,
