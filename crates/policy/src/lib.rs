@@ -20,6 +20,7 @@ mod drivers;
 mod fit;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod kernel;
 mod plan;
 #[cfg(test)]
 mod properties;
