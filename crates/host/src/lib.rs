@@ -29,6 +29,8 @@ mod modprobe;
 pub mod netns;
 mod pci_ids;
 mod perform;
+pub mod persist;
+mod program;
 mod queries;
 mod record;
 mod root;
@@ -52,6 +54,7 @@ pub use ledger::{
 pub use linux::Linux;
 pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared};
 pub use pci_ids::{PciNames, pci_names};
+pub use program::{Call, HostPrograms, ProgramError, ProgramFault, Programs};
 pub use queries::QueryError;
 pub use record::{RecordError, Tree, TreeError, UnpackError};
 pub use root::{AccessError, HostRoot};
