@@ -61,6 +61,11 @@ pub fn fuzz_apply_journal(data: &[u8]) {
     }
 }
 
+/// What a PF had at first, as virtfn or upstream noted it.
+pub fn fuzz_original(data: &[u8]) {
+    crate::owned::fuzz_original(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +106,11 @@ mod tests {
     #[test]
     fn records_of_the_corpus_are_read_without_harm() {
         corpus("record", fuzz_record);
+    }
+
+    #[test]
+    fn notes_of_the_corpus_are_read_without_harm() {
+        corpus("original", fuzz_original);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | give a VF to somebody, take it back | [`Engine::attach`], [`Engine::detach`] |
 //! | make a plan true | [`apply()`] |
 //! | know who has which VF | [`Ledger`] |
+//! | know which PFs were configured, and what they had before | [`PfLedger`] |
 
 mod apply;
 mod attach;
@@ -27,6 +28,7 @@ mod linux;
 mod lock;
 mod modprobe;
 pub mod netns;
+mod owned;
 mod pci_ids;
 mod perform;
 pub mod persist;
@@ -53,6 +55,7 @@ pub use ledger::{
 };
 pub use linux::Linux;
 pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared};
+pub use owned::{DamagedPfRecord, OwnedPf, OwnedPfs, PfLedger, ReadOwnedError};
 pub use pci_ids::{PciNames, pci_names};
 pub use program::{Call, HostPrograms, ProgramError, ProgramFault, Programs};
 pub use queries::QueryError;

@@ -3,6 +3,7 @@
 //! ```text
 //! /var/lib/virtfn/ledger/0000:3b:02.1.json   who has a VF, and how to take it back (`ledger`)
 //! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
+//! /var/lib/virtfn/pf/0000:3b:00.0.json       what a PF had before virtfn configured it (`owned`)
 //! /run/virtfn/lock/…                         locks (`lock`); gone with a reboot, as their owners
 //! ```
 //!
@@ -49,6 +50,11 @@ impl StateDir {
     /// Returns the file of the record of `vf`.
     pub(crate) fn record(&self, vf: PciAddress) -> PathBuf {
         self.ledger().join(format!("{vf}.json"))
+    }
+
+    /// Returns the file that tells what `pf` had before it was configured.
+    pub(crate) fn original(&self, pf: PciAddress) -> PathBuf {
+        self.lasting.join("pf").join(format!("{pf}.json"))
     }
 
     /// Returns the file that tells what the last apply did.
