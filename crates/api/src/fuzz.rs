@@ -87,6 +87,16 @@ pub fn fuzz_cni_cache(data: &[u8]) {
     }
 }
 
+/// Reads bytes as the configuration of the device plugin.
+pub fn fuzz_deviceplugin(data: &[u8]) {
+    if let Ok(config) = crate::deviceplugin::read_config(data, "intel.com") {
+        for pool in &config.pools {
+            assert!(!pool.selectors.is_empty());
+        }
+        assert!(config.refused.iter().all(|pool| !pool.problems.is_empty()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -144,5 +154,10 @@ mod tests {
         seeds("cni_args", super::fuzz_cni_args, 3);
         seeds("cni_result", super::fuzz_cni_result, 3);
         seeds("cni_cache", super::fuzz_cni_cache, 3);
+    }
+
+    #[test]
+    fn the_corpus_of_device_plugin_files_is_read_without_a_panic() {
+        seeds("deviceplugin", super::fuzz_deviceplugin, 8);
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod cni;
 pub mod crd;
+pub mod deviceplugin;
 mod field;
 #[doc(hidden)]
 pub mod fuzz;
