@@ -57,6 +57,9 @@ pub struct Detached {
     pub holder: Holder,
     /// What was taken back, in this order.
     pub undone: Vec<Step>,
+    /// A record that was damaged, and kept aside: then the VF was brought home from where it was seen,
+    /// and what else had been set on it is not known.
+    pub damage: Option<Damage>,
 }
 
 /// A VF whose locks we have, with its record.
@@ -117,15 +120,19 @@ impl<H: Host> Engine<'_, H> {
     ) -> Result<Detached, DetachError> {
         let Locked {
             mut record,
+            damage,
             _vf,
             _pf,
-            ..
         } = self.lock_vf(vf).map_err(DetachError::from)?;
         self.passed(Checkpoint::Locked);
+        if damage.is_some() {
+            record.claim = self.claim_as_seen(vf)?;
+        }
         let Some(claim) = &mut record.claim else {
             return Err(DetachError::NotAttached { vf });
         };
-        if let Some(by) = holder.filter(|by| **by != claim.holder) {
+        let other = holder.filter(|by| **by != claim.holder);
+        if let Some(by) = other.filter(|_| damage.is_none()) {
             return Err(DetachError::OtherHolder {
                 vf,
                 holder: claim.holder.clone(),
@@ -159,7 +166,15 @@ impl<H: Host> Engine<'_, H> {
                 .filter_map(|s| s.undo.clone())
                 .collect(),
             holder: claim.holder,
+            damage,
         })
+    }
+
+    /// Makes a claim out of what is seen of a VF whose record is damaged: it is taken home from the
+    /// namespace that it is in, without its VLAN.
+    fn claim_as_seen(&mut self, vf: PciAddress) -> Result<Option<Claim>, DetachError> {
+        let seen = self.host.observe(Scope::Function(vf))?;
+        Ok(seen.get(vf).and_then(request::claim_as_seen))
     }
 
     /// Locks a VF, and its PF against a change of its VFs, and opens the VF's record.

@@ -55,6 +55,16 @@ pub enum LedgerError {
         /// Which file, and why not.
         source: StateError,
     },
+    /// It is not what virtfn wrote.
+    #[error("the record of VF {vf} in {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The VF.
+        vf: PciAddress,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A later virtfn wrote it, and so it is not ours to judge.
     #[error("the record of VF {vf} in {} has version {version}, this virtfn knows {KNOWN}", path.display(), KNOWN = record::VERSION)]
     Later {
@@ -71,6 +81,7 @@ impl Explain for LedgerError {
     fn code(&self) -> Code {
         match self {
             Self::State { source, .. } => source.code(),
+            Self::Damaged { .. } => Code::new("record-damaged"),
             Self::Later { .. } => Code::new("state-of-later-version"),
         }
     }
@@ -78,6 +89,9 @@ impl Explain for LedgerError {
     fn remedy(&self) -> Option<String> {
         match self {
             Self::State { source, .. } => source.remedy(),
+            Self::Damaged { vf, .. } => Some(format!(
+                "see where the VF is with `virtfn list vf`; `virtfn detach {vf}` brings it home"
+            )),
             Self::Later { .. } => {
                 Some("use the later virtfn, or detach the VF with it first".to_owned())
             }
@@ -164,9 +178,8 @@ impl Ledger {
             Err(ParseRecordError::Later { version }) => {
                 Err(LedgerError::Later { vf, path, version })
             }
-            Err(error @ ParseRecordError::Damaged { .. }) => {
-                let source = io::Error::new(io::ErrorKind::InvalidData, error);
-                Err(state(StateError::new("read", &path, source)))
+            Err(ParseRecordError::Damaged { reason }) => {
+                Err(LedgerError::Damaged { vf, path, reason })
             }
         }
     }

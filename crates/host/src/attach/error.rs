@@ -78,6 +78,9 @@ pub enum DetachError {
     /// Its record could not be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The host could not be observed.
+    #[error(transparent)]
+    Observe(#[from] DiscoverError),
     /// Nobody has it.
     #[error("VF {vf} is not attached")]
     NotAttached {
@@ -262,6 +265,7 @@ impl Explain for DetachError {
         match self {
             Self::Lock(error) => error.code(),
             Self::Ledger(error) => error.code(),
+            Self::Observe(error) => error.code(),
             Self::NotAttached { .. } => Code::new("vf-not-attached"),
             Self::OtherHolder { .. } => Code::new("vf-of-another-holder"),
             Self::Undo { failures, .. } => undo_code(failures),
@@ -272,6 +276,7 @@ impl Explain for DetachError {
         match self {
             Self::Lock(error) => error.remedy(),
             Self::Ledger(error) => error.remedy(),
+            Self::Observe(error) => error.remedy(),
             Self::NotAttached { .. } => {
                 Some("see who has which VF with `virtfn list vf`".to_owned())
             }

@@ -1,8 +1,11 @@
 //! A request and an observation, in the words of a record.
 
-use model::{AttachInterface, AttachRequest, Function, NetnsTarget, VfSettings};
+use model::{
+    AttachInterface, AttachRequest, Function, Holder, HolderKind, Netns, NetnsTarget, Step, VfAttr,
+    VfSettings,
+};
 
-use crate::ledger::Before;
+use crate::ledger::{Before, Claim, RecordedStep, Stage, now};
 
 pub(super) fn netns_of(request: &AttachRequest) -> Option<NetnsTarget> {
     Some(request.interface.as_ref()?.netns.clone())
@@ -83,4 +86,54 @@ pub(super) fn before(function: &Function) -> Before {
         mtu: netdev.map(|netdev| netdev.mtu),
         state: function.vf().and_then(|facts| facts.state),
     }
+}
+
+/// Makes a claim out of what is seen; `None` when the VF is in no other namespace.
+pub(super) fn claim_as_seen(function: &Function) -> Option<Claim> {
+    let facts = function.vf()?;
+    let netdev = function.netdev()?;
+    let Netns::Other {
+        inode,
+        path: Some(path),
+    } = &netdev.netns
+    else {
+        return None;
+    };
+    let netns = NetnsTarget::Path {
+        path: path.clone(),
+        inode: *inode,
+    };
+    let home = Step::Move {
+        function: function.address,
+        from: netns.clone(),
+        to: NetnsTarget::Host,
+        name: netdev.name.clone(),
+    };
+    let has_vlan = facts
+        .state
+        .is_some_and(|state| state.vlan.flatten().is_some());
+    let untag = facts.index.filter(|_| has_vlan).map(|vf| Step::SetVf {
+        pf: facts.pf,
+        vf,
+        attr: VfAttr::Vlan(None),
+    });
+    // Only the undos matter here: nothing of it is done again.
+    let undone = untag.into_iter().chain([home]).map(|step| RecordedStep {
+        undo: Some(step.clone()),
+        step,
+    });
+    Some(Claim {
+        pf: facts.pf,
+        holder: facts.holder.clone().unwrap_or_else(|| Holder {
+            kind: HolderKind::Namespace,
+            id: path.clone(),
+            interface: Some(netdev.name.clone()),
+        }),
+        stage: Stage::Detaching,
+        netns: Some(netns),
+        asked: String::new(),
+        since: now(),
+        before: Before::default(),
+        steps: undone.collect(),
+    })
 }

@@ -449,3 +449,19 @@ fn a_damaged_record_does_not_give_a_held_vf_away() {
     let error = world.attach(&request(&red)).unwrap_err();
     assert_eq!(error.code().as_str(), "vf-in-use");
 }
+
+#[test]
+fn a_vf_whose_record_is_damaged_is_brought_home_from_where_it_is_seen() {
+    let mut world = World::new();
+    world.attach(&request(&world.blue.clone())).unwrap();
+    std::fs::write(world.state.record(parsed(VF)), b"").unwrap();
+    let look = world.ledger.look(parsed(VF)).unwrap_err();
+    assert_eq!(look.code().as_str(), "record-damaged");
+    let detached = world.detach().unwrap();
+    assert!(detached.damage.unwrap().kept.exists());
+    assert_eq!(world.netns_of_vf(), Netns::Host);
+    let seen = world.seen();
+    let state = seen.get(parsed(VF)).unwrap().vf().unwrap().state.unwrap();
+    assert_eq!(state.vlan, Some(None));
+    assert!(world.detach().is_err(), "it is detached twice");
+}
