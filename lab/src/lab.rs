@@ -14,9 +14,12 @@ use crate::assets::{Assets, Choice};
 use crate::bundle;
 use crate::hub;
 use crate::machine::qemu::{self, Place};
-use crate::machine::{Channel, KillSwitch, Log, Machine, Process};
+use crate::machine::{Channel, KillSwitch, Log, Machine, Process, Stalled};
 use crate::proto::{Config, Frame, Kind};
 use crate::topology::{MAX_MACHINES, MAX_NICS, Nic, Topology};
+
+/// How often machines are booted before a stall counts as a failure.
+const ATTEMPTS: u32 = 3;
 
 /// Running machines, joined NIC by NIC.
 ///
@@ -103,30 +106,39 @@ impl Boot<'_> {
         check(topology)?;
         let assets = Assets::ready(&self.choice, self.say)?;
         let kvm = assets.kvm_works(self.say);
-        let deadline = Instant::now() + topology.boot_timeout;
-        let wires = hub::wires(topology)?;
-        let machines = thread::scope(|scope| {
-            let boots: Vec<_> = wires
-                .into_iter()
-                .enumerate()
-                .map(|(index, wires)| {
-                    let assets = &assets;
-                    scope.spawn(move || self.machine(topology, assets, kvm, index, wires, deadline))
-                })
-                .collect();
-            // Joined in order, and all of them: a failure must not leave the others half started.
-            let results: Vec<_> = boots.into_iter().map(|boot| boot.join()).collect();
-            results
-                .into_iter()
-                .map(|result| {
-                    result.unwrap_or_else(|_| Err(anyhow!("a thread that boots a machine died")))
-                })
-                .collect::<Result<Vec<_>>>()
-        })?;
+        let mut attempt = 1;
+        let machines = loop {
+            match self.machines(topology, &assets, kvm) {
+                Err(error) if error.is::<Stalled>() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    (self.say)(&format!("{error}; booting again ({attempt} of {ATTEMPTS})"));
+                }
+                machines => break machines?,
+            }
+        };
         Ok(Lab {
             machines,
             assets,
             kvm,
+        })
+    }
+
+    /// All machines or none: those that did boot have lost their wire to the one that did not.
+    fn machines(&self, topology: &Topology, assets: &Assets, kvm: bool) -> Result<Vec<Machine>> {
+        let deadline = Instant::now() + topology.boot_timeout;
+        let wires = hub::wires(topology)?;
+        thread::scope(|scope| {
+            let boot = |(index, wires)| {
+                scope.spawn(move || self.machine(topology, assets, kvm, index, wires, deadline))
+            };
+            let boots: Vec<_> = wires.into_iter().enumerate().map(boot).collect();
+            // Joined in order, and all of them: a failure must not leave the others half started.
+            let results: Vec<_> = boots.into_iter().map(|boot| boot.join()).collect();
+            let died = |_| Err(anyhow!("a thread that boots a machine died"));
+            results
+                .into_iter()
+                .map(|result| result.unwrap_or_else(died))
+                .collect()
         })
     }
 
@@ -180,7 +192,7 @@ impl Boot<'_> {
         };
         let config = Frame::new(Kind::Config, 0, config.encode());
         Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {
-            if self.kill.is_thrown() {
+            if self.kill.is_thrown() || error.is::<Stalled>() {
                 return error;
             }
             match bundle::boot_failure(

@@ -234,10 +234,34 @@ fn a_kernel_panic_is_reported_at_once() {
     );
 }
 
+/// The kernel's complaint is put where the lab looks for it: on the console, as part of the
+/// command line that the kernel repeats there.
+#[test]
+fn a_boot_that_stalls_is_repeated_and_then_given_up() {
+    let _turn = TURN.lock();
+    let stall = "kthread timer wakeup didn't happen";
+    let output = lab(&["run", "--append", stall, "--", "true"])
+        .output()
+        .unwrap();
+    check_status(&output, 125);
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("booting again").count(), 2, "{errors}");
+}
+
+/// Takes a lab down, whatever became of the test.
+struct Down(String);
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        lab(&["down", "--name", &self.0]).output().ok();
+    }
+}
+
 #[test]
 fn kept_machines_keep_their_state_and_a_killed_keeper_is_noticed() {
     let _turn = TURN.lock();
     let name = format!("test-{}", std::process::id());
+    let _down = Down(name.clone());
     let with_name = |verb: &'static str, more: &[&str]| {
         lab(&[&[verb, "--name", &name], more].concat())
             .output()
