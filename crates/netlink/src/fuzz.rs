@@ -18,6 +18,11 @@ pub fn fuzz_address(data: &[u8]) {
     crate::address::fuzz_address(data);
 }
 
+/// Decodes arbitrary bytes as a route message.
+pub fn fuzz_route(data: &[u8]) {
+    crate::route::fuzz_route(data);
+}
+
 /// Parses arbitrary bytes as a device event.
 pub fn fuzz_uevent(data: &[u8]) {
     crate::events::fuzz_uevent(data);

@@ -15,6 +15,7 @@
 //! | list interfaces, and the VFs that PFs report | [`links_with_vfs`], [`Link`], [`VfReport`] |
 //! | set VLAN, MAC, trust … of a VF | [`set_vf`] |
 //! | move, rename, set up an interface | [`change_link`] |
+//! | know by which interfaces the host reaches others | [`default_routes`], [`interface_towards`] |
 //! | wait for something | [`Events`] |
 //! | eswitch and firmware | [`devlink`], [`ethtool`] |
 
@@ -23,6 +24,7 @@ mod error;
 mod events;
 mod generic;
 mod link;
+mod route;
 mod socket;
 mod vf;
 mod wire;
@@ -45,5 +47,6 @@ pub use link::{
     Link, LinkChange, NetnsRef, VfList, add_alt_name, change_link, link_by_index, link_by_name,
     links, links_with_vfs, remove_alt_name,
 };
+pub use route::{DefaultRoute, IpVersion, default_routes, interface_towards};
 pub use socket::{Protocol, Socket};
 pub use vf::{VfReport, set_vf};

@@ -7,12 +7,13 @@ use netlink::fuzz;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("address", fuzz::fuzz_address),
     ("conversation", fuzz::fuzz_conversation),
     ("devlink", fuzz::fuzz_devlink),
     ("link", fuzz::fuzz_link),
     ("rdma", fuzz::fuzz_rdma),
+    ("route", fuzz::fuzz_route),
     ("uevent", fuzz::fuzz_uevent),
     ("vdpa", fuzz::fuzz_vdpa),
 ];

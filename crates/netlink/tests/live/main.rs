@@ -12,6 +12,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 mod address;
 mod events;
 mod link;
+mod route;
 
 /// Set for a test that was started again in a user namespace.
 const AGAIN: &str = "NETLINK_TEST_IN_USER_NAMESPACE";
