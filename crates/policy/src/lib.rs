@@ -29,6 +29,7 @@ mod render;
 mod resolve;
 #[cfg(test)]
 mod testing;
+mod uplink;
 pub mod vendor;
 
 pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
@@ -39,3 +40,6 @@ pub use plan::plan;
 pub use release::{Original, Owned, Release, release};
 pub use render::render;
 pub use resolve::{Note, NoteKind, ResolveError, ResolveProblem, Resolved, Trouble, resolve};
+pub use uplink::{
+    Burden, Purpose, UplinkFacts, UplinkInUse, UplinkRefused, UplinkUse, check_uplinks, uplinks,
+};
