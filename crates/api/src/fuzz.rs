@@ -97,6 +97,13 @@ pub fn fuzz_deviceplugin(data: &[u8]) {
     }
 }
 
+/// Reads bytes as a kubeconfig.
+pub fn fuzz_kubeconfig(data: &[u8]) {
+    if let Ok(servers) = crate::kubeconfig::api_servers(&String::from_utf8_lossy(data)) {
+        assert!(!servers.is_empty());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -159,5 +166,10 @@ mod tests {
     #[test]
     fn the_corpus_of_device_plugin_files_is_read_without_a_panic() {
         seeds("deviceplugin", super::fuzz_deviceplugin, 8);
+    }
+
+    #[test]
+    fn the_corpus_of_kubeconfigs_is_read_without_a_panic() {
+        seeds("kubeconfig", super::fuzz_kubeconfig, 2);
     }
 }

@@ -13,6 +13,7 @@ pub mod deviceplugin;
 mod field;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod kubeconfig;
 mod yaml;
 
 pub use field::{FieldPath, FieldProblem};

@@ -61,6 +61,11 @@ pub fn fuzz_apply_journal(data: &[u8]) {
     }
 }
 
+/// A list of mounts.
+pub fn fuzz_mounts(data: &[u8]) {
+    crate::uplink::fuzz_mounts(data);
+}
+
 /// What a PF had at first, as virtfn or upstream noted it.
 pub fn fuzz_original(data: &[u8]) {
     crate::owned::fuzz_original(data);
@@ -106,6 +111,11 @@ mod tests {
     #[test]
     fn records_of_the_corpus_are_read_without_harm() {
         corpus("record", fuzz_record);
+    }
+
+    #[test]
+    fn mounts_of_the_corpus_are_read_without_harm() {
+        corpus("mounts", fuzz_mounts);
     }
 
     #[test]

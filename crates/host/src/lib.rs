@@ -11,6 +11,7 @@
 //! | give a VF to somebody, take it back | [`Engine::attach`], [`Engine::detach`] |
 //! | make a plan true | [`apply()`] |
 //! | know who has which VF | [`Ledger`] |
+//! | know which interfaces the host itself needs | [`see_uplinks`] |
 //! | know which PFs were configured, and what they had before | [`PfLedger`] |
 
 mod apply;
@@ -38,6 +39,7 @@ mod record;
 mod root;
 mod state;
 mod undo;
+mod uplink;
 mod wait;
 
 pub use apply::{Applied, ApplyContext, ApplyError, Event, PfApplied, PfFault, apply};
@@ -63,3 +65,4 @@ pub use record::{RecordError, Tree, TreeError, UnpackError};
 pub use root::{AccessError, HostRoot};
 pub use state::{StateDir, StateError};
 pub use undo::UndoError;
+pub use uplink::{SeenUplinks, UplinksError, see_uplinks};
