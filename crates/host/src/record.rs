@@ -9,9 +9,11 @@
 
 mod tree;
 
+use model::PciId;
 use serde::Serialize;
 
 use crate::discover::{PCI_DEVICES, VDPA_DEVICES, nearest_function};
+use crate::pci_ids::{PLACES, extract, pci_names};
 use crate::queries::{Elsewhere, PfAnswers, Queries, QueryError, answers};
 use crate::root::{AccessError, HostRoot};
 
@@ -69,6 +71,7 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
             pfs.push(pf);
         }
     }
+    recorder.names();
     recorder.groups();
     recorder.netdevs();
     recorder.rdma();
@@ -175,6 +178,27 @@ impl Recorder<'_> {
             }
         }
         self.entries(&format!("{device}/vfio-dev"), "vfio");
+    }
+
+    /// Keeps of the system's `pci.ids` what names the functions of this host, which another system's
+    /// may not know.
+    fn names(&mut self) {
+        let functions = self.root.list(PCI_DEVICES).unwrap_or_default();
+        let ids = functions.iter().filter_map(|name| {
+            let id = |file: &str| {
+                let path = format!("{PCI_DEVICES}/{name}/{file}");
+                let text = self.root.read_text(&path).ok()?;
+                u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+            };
+            Some(PciId {
+                vendor: id("vendor")?,
+                device: id("device")?,
+            })
+        });
+        let names = extract(&pci_names(self.root, ids));
+        if !names.is_empty() {
+            self.tree.file(PLACES[0].to_owned(), names.into_bytes());
+        }
     }
 
     /// Records that a directory has entries, without what is in them.
