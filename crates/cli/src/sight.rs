@@ -50,6 +50,15 @@ pub(crate) enum SightError {
         #[source]
         source: TreeError,
     },
+    /// The recording has no host in it.
+    #[error("{} is not a recording of a host", .path.display())]
+    NoHost {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DiscoverError,
+    },
     /// The recording cannot be unpacked.
     #[error("unpack recording {}", .path.display())]
     Unpack {
@@ -69,7 +78,7 @@ impl Explain for SightError {
         match self {
             Self::Access(_) => Code::new("host-not-accessible"),
             Self::Read { .. } => Code::new("recording-unreadable"),
-            Self::Tree { .. } => Code::new("recording-invalid"),
+            Self::Tree { .. } | Self::NoHost { .. } => Code::new("recording-invalid"),
             Self::Unpack { .. } => Code::new("recording-not-unpacked"),
             Self::Observe(error) => error.code(),
         }
@@ -78,7 +87,9 @@ impl Explain for SightError {
     fn remedy(&self) -> Option<String> {
         match self {
             Self::Access(_) | Self::Read { .. } | Self::Unpack { .. } => None,
-            Self::Tree { .. } => Some("write one with `virtfn record FILE`".to_owned()),
+            Self::Tree { .. } | Self::NoHost { .. } => {
+                Some("write one with `virtfn record FILE`".to_owned())
+            }
             Self::Observe(error) => error.remedy(),
         }
     }
@@ -93,7 +104,9 @@ impl From<AccessError> for Failure {
 impl From<SightError> for Failure {
     fn from(error: SightError) -> Self {
         match error {
-            SightError::Read { .. } | SightError::Tree { .. } => Self::input(error),
+            SightError::Read { .. } | SightError::Tree { .. } | SightError::NoHost { .. } => {
+                Self::input(error)
+            }
             SightError::Access(_) | SightError::Unpack { .. } | SightError::Observe(_) => {
                 Self::failed(error)
             }
@@ -104,7 +117,8 @@ impl From<SightError> for Failure {
 /// A host that can be looked at.
 pub(crate) struct Sight {
     linux: Linux,
-    recorded: bool,
+    /// The recording that it is, if it is one.
+    recording: Option<PathBuf>,
     /// Where a recording was unpacked; removed when the sight ends.
     _unpacked: Option<Unpacked>,
 }
@@ -122,7 +136,10 @@ impl Sight {
         };
         Ok(Self {
             linux,
-            recorded: matches!(site.place, Place::Recording(_)),
+            recording: match &site.place {
+                Place::Recording(path) => Some(path.clone()),
+                Place::Here | Place::Beneath(_) => None,
+            },
             _unpacked: unpacked,
         })
     }
@@ -134,7 +151,15 @@ impl Sight {
 
     /// Sees all of the host.
     pub(crate) fn inventory(&mut self) -> Result<Inventory, SightError> {
-        Ok(self.linux.observe(Scope::All)?)
+        self.linux
+            .observe(Scope::All)
+            .map_err(|source| match &self.recording {
+                Some(path) => SightError::NoHost {
+                    path: path.clone(),
+                    source,
+                },
+                None => SightError::Observe(source),
+            })
     }
 
     /// Returns the names of the vendors and devices of `inventory`.
@@ -147,7 +172,7 @@ impl Sight {
     /// Returns the host's name; a recording has none.
     #[must_use]
     pub(crate) fn host_name(&self) -> Option<String> {
-        if self.recorded {
+        if self.recording.is_some() {
             return None;
         }
         let name = self

@@ -88,6 +88,9 @@ fn tell(name: &VfName, request: &AttachRequest, attached: &Attached, ui: &mut Ui
             "took {name} back from {former} first, who is gone"
         ));
     }
+    for note in &attached.notes {
+        ui.note(note);
+    }
     let holder = namespace_of(&request.holder);
     if attached.already {
         ui.line(format_args!("{name} is in {holder} already, just so"));

@@ -86,8 +86,10 @@ pub(crate) enum VfNameError {
         known: Vec<String>,
     },
     /// The PF has no such VF.
-    #[error("{pf} has no {index}")]
+    #[error("no VF {name}#{}", .index.0)]
     NoIndex {
+        /// The PF, as the user named it.
+        name: String,
         /// The PF.
         pf: String,
         /// The index.
@@ -130,17 +132,16 @@ impl Explain for VfNameError {
             }
             Self::NoPf { known, .. } => format!("the PFs are {}", known.join(", ")),
             Self::NoIndex {
+                pf,
                 num_vfs: 0,
                 total_vfs,
                 ..
             } => format!(
-                "it has no VFs yet and can have {total_vfs}; create them with `virtfn apply`"
+                "{pf} has no VFs yet and can have {total_vfs}; create them with `virtfn apply`"
             ),
-            Self::NoIndex { num_vfs, .. } => {
-                format!(
-                    "it has vf 0 to vf {}; see `virtfn list vf`",
-                    num_vfs.saturating_sub(1)
-                )
+            Self::NoIndex { pf, num_vfs, .. } => {
+                let last = num_vfs.saturating_sub(1);
+                format!("{pf} has vf 0 to vf {last}; see `virtfn list vf`")
             }
             Self::NotVf { is_pf: true, .. } => {
                 "name one of its VFs, such as PF#0; see `virtfn list vf`".to_owned()
@@ -188,6 +189,7 @@ fn vf_of<'a>(
     inventory
         .vf_of(pf.address, index)
         .ok_or_else(|| VfNameError::NoIndex {
+            name: name.to_owned(),
             pf: pf.title(),
             index,
             num_vfs: facts.num_vfs,

@@ -9,6 +9,8 @@ mod list;
 mod output;
 mod plan;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -41,10 +43,21 @@ pub(crate) fn virtfn(args: &[&str]) -> Ran {
 }
 
 /// Returns the file of a recorded host.
+///
+/// Each is written once and renamed, so that no test reads what another one is writing.
 pub(crate) fn recording(name: &str) -> String {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = DIR.get_or_init(|| tempfile::tempdir().unwrap());
-    let path = dir.path().join(name);
-    std::fs::write(&path, fixtures::tree(name).unwrap()).unwrap();
+    static WRITTEN: OnceLock<PathBuf> = OnceLock::new();
+    let dir = WRITTEN.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recordings");
+        fs::create_dir_all(&dir).unwrap();
+        for (name, text) in fixtures::TREES {
+            let new = dir.join(format!("{name}.{}", std::process::id()));
+            fs::write(&new, text).unwrap();
+            fs::rename(&new, dir.join(name)).unwrap();
+        }
+        dir
+    });
+    let path = dir.join(name);
+    assert!(path.exists(), "no recorded host is called {name}");
     path.to_string_lossy().into_owned()
 }
