@@ -71,6 +71,37 @@ pub fn fuzz_original(data: &[u8]) {
     crate::owned::fuzz_original(data);
 }
 
+/// `/etc/default/grub`. An edit must be understood, be complete, and touch nothing else.
+pub fn fuzz_grub_file(data: &[u8]) {
+    use crate::kernel_args::GrubFile;
+    let Ok(file) = GrubFile::read(data) else {
+        return;
+    };
+    let Ok(argument) = "virtfn.test=on".parse() else {
+        return;
+    };
+    let edited = file.with(data, std::slice::from_ref(&argument));
+    let again = GrubFile::read(&edited);
+    assert!(again.is_ok(), "the edited file is not understood");
+    let added = edited.len().saturating_sub(data.len());
+    assert!(
+        added <= "\nGRUB_CMDLINE_LINUX=\"\"\n ".len() + argument.as_str().len(),
+        "more was added than an argument"
+    );
+}
+
+/// What `grubby --info=ALL` says.
+pub fn fuzz_grubby(data: &[u8]) {
+    let said = String::from_utf8_lossy(data);
+    let lines = said.lines().count();
+    assert!(crate::kernel_args::grubby_entries(&said).len() <= lines);
+}
+
+/// The count of reboots.
+pub fn fuzz_reboots(data: &[u8]) {
+    drop(crate::kernel_args::parse_reboots(data));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +157,20 @@ mod tests {
     #[test]
     fn journals_of_the_corpus_are_read_without_harm() {
         corpus("apply_journal", fuzz_apply_journal);
+    }
+
+    #[test]
+    fn grub_files_of_the_corpus_are_edited_without_harm() {
+        corpus("grub_file", fuzz_grub_file);
+    }
+
+    #[test]
+    fn grubby_s_words_of_the_corpus_are_read_without_harm() {
+        corpus("grubby", fuzz_grubby);
+    }
+
+    #[test]
+    fn counts_of_reboots_of_the_corpus_are_read_without_harm() {
+        corpus("reboots", fuzz_reboots);
     }
 }

@@ -13,6 +13,8 @@
 //! | know who has which VF | [`Ledger`] |
 //! | know which interfaces the host itself needs | [`see_uplinks`] |
 //! | know which PFs were configured, and what they had before | [`PfLedger`] |
+//! | keep it so across reboots | [`persist`] |
+//! | see what the kernel offers, write its arguments | [`kernel_facts`], [`write_kernel_arguments`] |
 
 mod apply;
 mod attach;
@@ -20,10 +22,12 @@ mod checkpoint;
 mod discover;
 mod driver;
 mod engine;
+mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod heal;
 mod journal;
+mod kernel_args;
 mod ledger;
 mod linux;
 mod lock;
@@ -51,6 +55,10 @@ pub use discover::config;
 pub use engine::{Engine, Ground};
 pub use heal::Healed;
 pub use journal::{End, LastApply, LastPf, last_apply};
+pub use kernel_args::{
+    BootLoader, GrubFileError, GrubFileProblem, KernelArgumentError, RebootLog, RebootLogError,
+    Written, kernel_facts, starved_pfs, write_kernel_arguments,
+};
 pub use ledger::{
     Before, BootId, Claim, Damage, Happening, Holders, Ledger, LedgerError, PastEvent, Record,
     RecordedStep, Stage,

@@ -11,7 +11,7 @@
 //! /etc/systemd/system/multi-user.target.wants/…       switches the two services on
 //! ```
 //!
-//! What the files say is decided by pure functions ([`render`]); `install` compares that with what
+//! What the files say is decided by pure functions (`render`); `install` compares that with what
 //! is there and makes the difference, so installing twice changes nothing and a run that was killed
 //! is completed by the next. Every file begins with a marker line: one of the same name without it
 //! is somebody else's, and then nothing at all is changed. The services are switched on last, and
@@ -23,7 +23,6 @@
 mod conflict;
 mod edit;
 mod error;
-mod files;
 mod render;
 mod tell;
 #[cfg(test)]
@@ -36,12 +35,12 @@ use std::path::PathBuf;
 use model::{Desired, EswitchMode, IfName, Inventory, PciAddress};
 use policy::kernel::ModuleName;
 
+use crate::files::Files;
 use crate::program::{ProgramError, Programs};
 use crate::root::HostRoot;
 
 pub use conflict::{Conflict, Rival, conflicts};
 pub use error::{Foreign, PersistError, UninstallError};
-pub(crate) use files::Files;
 
 /// What is to be kept across reboots.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::fmt;
 use model::{Code, Explain, IfName, PciAddress};
 
 use super::KeptPf;
-use super::files::{Entry, Files};
 use super::render::MARKER;
+use crate::files::{Entry, Files};
 use crate::root::HostRoot;
 
 #[cfg(test)]

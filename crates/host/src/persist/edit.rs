@@ -5,9 +5,9 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::files::{Entry, Files, is_unnamed, refused};
 use super::render::{self, File, MARKER, POLICIES, UNIT_DIR, WANTS_DIR};
 use super::{Change, ChangeKind, Foreign, Kept, PersistError};
+use crate::files::{Entry, Files, is_unnamed, refused};
 use crate::root::AccessError;
 
 /// Directories that did not exist before the first installation, one a line.

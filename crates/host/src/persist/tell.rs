@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::PersistError;
 use super::edit::Edit;
-use super::files::{Entry, Files};
+use crate::files::{Entry, Files};
 use crate::program::{Call, ProgramError, Programs, find};
 use crate::root::AccessError;
 
