@@ -23,6 +23,7 @@
 mod attach;
 mod desired;
 mod explain;
+mod guids;
 mod host;
 mod ids;
 mod inventory;
@@ -40,6 +41,7 @@ pub use desired::{
     VfGroup,
 };
 pub use explain::{Code, Explain};
+pub use guids::{GuidPf, GuidPool, GuidRule};
 pub use host::{DiscoverError, Host, Scope, StepError};
 pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};
 pub use inventory::{
