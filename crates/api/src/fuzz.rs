@@ -97,6 +97,16 @@ pub fn fuzz_deviceplugin(data: &[u8]) {
     }
 }
 
+/// Reads bytes as a file of GUIDs.
+pub fn fuzz_ib_guids(data: &[u8]) {
+    if let Ok(rules) = crate::ib_guids::read_guids(&String::from_utf8_lossy(data)) {
+        for rule in rules {
+            let first = rule.pool.get(model::VfIndex(0));
+            assert_eq!(first.is_none(), rule.pool.is_empty());
+        }
+    }
+}
+
 /// Reads bytes as a kubeconfig.
 pub fn fuzz_kubeconfig(data: &[u8]) {
     if let Ok(servers) = crate::kubeconfig::api_servers(&String::from_utf8_lossy(data)) {
@@ -166,6 +176,11 @@ mod tests {
     #[test]
     fn the_corpus_of_device_plugin_files_is_read_without_a_panic() {
         seeds("deviceplugin", super::fuzz_deviceplugin, 8);
+    }
+
+    #[test]
+    fn the_corpus_of_ib_guids_is_read_without_a_panic() {
+        seeds("ib_guids", super::fuzz_ib_guids, 2);
     }
 
     #[test]

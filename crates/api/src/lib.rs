@@ -13,6 +13,7 @@ pub mod deviceplugin;
 mod field;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod ib_guids;
 pub mod kubeconfig;
 mod yaml;
 

@@ -20,6 +20,7 @@ mod drivers;
 mod fit;
 #[doc(hidden)]
 pub mod fuzz;
+mod guid;
 pub mod kernel;
 mod plan;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
 pub use drivers::{PfDriver, pf_driver};
 pub use fit::{Misfit, MisfitProblem, misfits};
+pub use guid::{GuidError, vf_guid};
 pub use plan::plan;
 pub use release::{Original, Owned, Release, release};
 pub use render::render;
