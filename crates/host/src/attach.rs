@@ -199,7 +199,7 @@ impl<H: Host> Engine<'_, H> {
                 && claim
                     .netns
                     .as_ref()
-                    .is_none_or(|netns| self.ground.netns_lives(netns))
+                    .is_none_or(|netns| self.ground.can_have(netns, record.vf))
         })
     }
 

@@ -37,8 +37,11 @@ pub trait Ground: Sync {
     /// Returns the PF of a VF; `None` when there is no such VF.
     fn pf_of(&self, vf: PciAddress) -> Option<PciAddress>;
 
-    /// Does `target` still lead to the namespace that it was made for?
-    fn netns_lives(&self, target: &NetnsTarget) -> bool;
+    /// Can the netdev of `vf` still be in the namespace that it was moved to?
+    ///
+    /// Not when the namespace is gone or the netdev is seen on the host: the VF may have been
+    /// removed and created afresh while somebody had it.
+    fn can_have(&self, target: &NetnsTarget, vf: PciAddress) -> bool;
 }
 
 impl Ground for HostRoot {
@@ -47,8 +50,10 @@ impl Ground for HostRoot {
         self.link_name(&link).ok()?.parse().ok()
     }
 
-    fn netns_lives(&self, target: &NetnsTarget) -> bool {
-        netns::lives(self, target)
+    fn can_have(&self, target: &NetnsTarget, vf: PciAddress) -> bool {
+        let netdevs = self.list(&format!("/sys/bus/pci/devices/{vf}/net"));
+        let came_back = netdevs.is_ok_and(|names| !names.is_empty());
+        netns::lives(self, target) && !came_back
     }
 }
 

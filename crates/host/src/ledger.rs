@@ -21,7 +21,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -124,6 +124,9 @@ impl std::fmt::Display for Damage {
 pub struct Holders {
     /// The holder of each VF that has one.
     pub by_vf: BTreeMap<PciAddress, Holder>,
+    /// Those that were moved to a namespace: one whose netdev is seen on the host came back without
+    /// virtfn, and nobody has it.
+    pub moved: BTreeSet<PciAddress>,
     /// Records that could not be read.
     pub gaps: Vec<Gap>,
 }
@@ -149,6 +152,9 @@ impl Ledger {
                     Ok(record) => {
                         if let Some(claim) = record.claim_of(&self.boot) {
                             found.by_vf.insert(vf, claim.holder.clone());
+                            if claim.stage == Stage::Attached && claim.netns.is_some() {
+                                found.moved.insert(vf);
+                            }
                         }
                         continue;
                     }

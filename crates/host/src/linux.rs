@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{Code, DiscoverError, Holder, Host, Inventory, PciAddress, Scope, Step, StepError};
+use model::{
+    Code, DiscoverError, Holder, Host, Inventory, Netns, PciAddress, Role, Scope, Step, StepError,
+};
 
 use crate::discover::discover;
 use crate::ledger::Ledger;
@@ -85,6 +87,17 @@ impl Host for Linux {
         let holders = self.ledger.as_ref().map(Ledger::holders);
         let holders = holders.unwrap_or_default();
         let mut seen = self.observe_with(scope, &holders.by_vf)?;
+        for vf in holders.moved {
+            let Some(function) = seen.functions.get_mut(&vf) else {
+                continue;
+            };
+            let came_back = function
+                .netdev()
+                .is_some_and(|netdev| netdev.netns == Netns::Host);
+            if let (true, Role::Vf(facts)) = (came_back, &mut function.role) {
+                facts.holder = None;
+            }
+        }
         seen.gaps.extend(holders.gaps);
         Ok(seen)
     }

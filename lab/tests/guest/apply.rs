@@ -14,9 +14,9 @@ fn a_policy_becomes_vfs_and_a_second_run_does_nothing() {
     assert_eq!(machine.kernel_vfs().as_array().map(Vec::len), Some(4));
     assert_eq!(find(&machine.seen()["pfs"], PF0)["netdev"]["adminUp"], true);
     virtfn(&["plan", "--check", "-f", &file]).ok();
-    let before = machine.seen();
+    let before = machine.settled();
     virtfn(&["apply", "-f", &file]).ok();
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
     assert_eq!(num_vfs(PF1), "0", "a PF that no policy names was touched");
 }
 
@@ -84,7 +84,7 @@ fn an_mtu_reaches_the_pf_and_its_vfs() {
             &policy("jumbo", PF0, 2, "netdevice").replace("  priority", "  mtu: 9000\n  priority"),
         )
         .ok();
-    assert_eq!(find(&machine.seen()["pfs"], PF0)["netdev"]["mtu"], 9000);
+    assert_eq!(find(&machine.settled()["pfs"], PF0)["netdev"]["mtu"], 9000);
     assert_eq!(machine.vf(VF1)["netdev"]["mtu"], 9000);
 }
 

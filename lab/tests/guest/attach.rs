@@ -2,14 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use crate::support::*;
-
-/// What must be as before once a VF was given back. The netdev's index is the kernel's business.
-fn restorable(machine: &Machine, vf: &str) -> Value {
-    machine.vf(vf)
-}
 
 #[test]
 fn equal_vlans_talk_and_others_do_not() {
@@ -46,7 +39,7 @@ fn equal_vlans_talk_and_others_do_not() {
 #[test]
 fn detach_brings_the_original_state_back() {
     let machine = Machine::with_vfs(2);
-    let before = restorable(&machine, VF1);
+    let before = machine.settled();
     let kernel = machine.kernel_vfs();
     let blue = Namespace::new("blue");
     virtfn(&[
@@ -93,7 +86,7 @@ fn detach_brings_the_original_state_back() {
         assert!(addresses.contains(text), "{text} is not in {addresses}");
     }
     virtfn(&["detach", VF1]).ok();
-    assert_eq!(restorable(&machine, VF1), before);
+    assert_eq!(machine.settled(), before);
     assert_eq!(machine.kernel_vfs(), kernel);
 }
 
@@ -178,7 +171,7 @@ fn a_vf_moved_without_virtfn_is_not_taken_away() {
 #[test]
 fn a_namespace_that_went_away_gives_its_vf_back() {
     let machine = Machine::with_vfs(1);
-    let before = restorable(&machine, VF0);
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     virtfn(&[
         "attach", VF0, "--netns", blue.0, "--name", "net1", "--vlan", "7",
@@ -189,13 +182,13 @@ fn a_namespace_that_went_away_gives_its_vf_back() {
         netdev_or_none(VF0).is_some()
     });
     virtfn(&["detach", VF0]).ok();
-    assert_eq!(restorable(&machine, VF0), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
 fn the_next_attach_heals_a_vf_whose_namespace_went_away() {
     let machine = Machine::with_vfs(1);
-    let before = restorable(&machine, VF0);
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     virtfn(&[
         "attach", VF0, "--netns", blue.0, "--name", "net1", "--vlan", "7",
@@ -213,17 +206,17 @@ fn the_next_attach_heals_a_vf_whose_namespace_went_away() {
         "the VLAN of the former holder stayed"
     );
     virtfn(&["detach", VF0]).ok();
-    assert_eq!(restorable(&machine, VF0), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
 fn a_namespace_that_is_not_there_changes_nothing() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let failed = virtfn(&["attach", VF0, "--netns", "nowhere", "--vlan", "5"]);
     assert_ne!(failed.code(), Some(0));
     assert!(failed.stderr().contains("nowhere"), "{}", failed.stderr());
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
@@ -231,19 +224,19 @@ fn a_name_that_is_taken_changes_nothing() {
     let machine = Machine::with_vfs(1);
     let blue = Namespace::new("blue");
     blue.ip(&["link", "add", "net1", "type", "dummy"]);
-    let before = machine.seen();
+    let before = machine.settled();
     let failed = virtfn(&[
         "attach", VF0, "--netns", blue.0, "--name", "net1", "--vlan", "5",
     ]);
     assert_ne!(failed.code(), Some(0));
     assert!(failed.stderr().contains("net1"), "{}", failed.stderr());
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
 fn what_the_driver_refuses_is_said_and_taken_back() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     let failed = virtfn(&[
         "attach",
@@ -262,13 +255,13 @@ fn what_the_driver_refuses_is_said_and_taken_back() {
         failed.stderr()
     );
     assert!(failed.stderr().contains("help:"), "{}", failed.stderr());
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
 fn a_disk_that_is_full_changes_nothing() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     fs::create_dir_all("/var/lib/virtfn").expect("create the state directory");
     run(
@@ -288,7 +281,7 @@ fn a_disk_that_is_full_changes_nothing() {
         "{}",
         failed.stderr()
     );
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
 }
 
 #[test]
@@ -314,9 +307,9 @@ fn a_damaged_record_is_set_aside_and_said() {
 #[test]
 fn detaching_what_nobody_holds_is_an_error_that_says_so() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let failed = virtfn(&["detach", VF0]);
     assert_ne!(failed.code(), Some(0));
     assert!(failed.stderr().contains("error["), "{}", failed.stderr());
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
 }

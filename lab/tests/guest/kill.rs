@@ -52,7 +52,7 @@ const ATTACH: [&str; 13] = [
 #[test]
 fn a_killed_attach_is_undone_by_detach() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     kill_at_each(
         &ATTACH,
@@ -65,7 +65,7 @@ fn a_killed_attach_is_undone_by_detach() {
                 "{at}: {}",
                 detached.stderr()
             );
-            assert_eq!(machine.seen(), before, "killed at {at}");
+            assert_eq!(machine.settled(), before, "killed at {at}");
         },
     );
     drop(blue);
@@ -74,7 +74,7 @@ fn a_killed_attach_is_undone_by_detach() {
 #[test]
 fn a_killed_attach_is_done_by_the_next_attach() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let blue = Namespace::new("blue");
     kill_at_each(
         &ATTACH,
@@ -94,7 +94,7 @@ fn a_killed_attach_is_done_by_the_next_attach() {
             );
             assert_eq!(machine.vf(VF0)["vlan"], 100, "killed at {at}");
             virtfn(&["detach", VF0]).ok();
-            assert_eq!(machine.seen(), before, "killed at {at}");
+            assert_eq!(machine.settled(), before, "killed at {at}");
         },
     );
 }
@@ -102,7 +102,7 @@ fn a_killed_attach_is_done_by_the_next_attach() {
 #[test]
 fn a_killed_attach_whose_namespace_went_away_leaves_a_free_vf() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     kill_at_each(
         &ATTACH,
         || {
@@ -120,7 +120,7 @@ fn a_killed_attach_whose_namespace_went_away_leaves_a_free_vf() {
                 "{at}: {}",
                 detached.stderr()
             );
-            assert_eq!(machine.seen(), before, "killed at {at}");
+            assert_eq!(machine.settled(), before, "killed at {at}");
         },
     );
 }
@@ -128,7 +128,7 @@ fn a_killed_attach_whose_namespace_went_away_leaves_a_free_vf() {
 #[test]
 fn a_killed_detach_is_finished_by_the_next() {
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let _blue = Namespace::new("blue");
     kill_at_each(
         &["detach", VF0],
@@ -143,7 +143,7 @@ fn a_killed_detach_is_finished_by_the_next() {
                 "{at}: {}",
                 again.stderr()
             );
-            assert_eq!(machine.seen(), before, "killed at {at}");
+            assert_eq!(machine.settled(), before, "killed at {at}");
         },
     );
 }
@@ -173,7 +173,7 @@ fn a_killed_apply_converges() {
 fn killed_by_surprise_nothing_is_lost() {
     // Without checkpoints: SIGKILL after growing fractions of a run, wherever that is.
     let machine = Machine::with_vfs(1);
-    let before = machine.seen();
+    let before = machine.settled();
     let _blue = Namespace::new("blue");
     for round in 0..12_u64 {
         let mut child = virtfn_command(&ATTACH).spawn().expect("virtfn starts");
@@ -188,6 +188,6 @@ fn killed_by_surprise_nothing_is_lost() {
             "{round}: {}",
             detached.stderr()
         );
-        assert_eq!(machine.seen(), before, "round {round}");
+        assert_eq!(machine.settled(), before, "round {round}");
     }
 }

@@ -4,6 +4,11 @@
 //! this binary in it; `$VIRTFN` names the `virtfn` under test. Every test starts from a host
 //! without VFs ([`support::Machine::fresh`]), so they run one at a time and in any order.
 
+#![expect(
+    clippy::panic,
+    reason = "helpers of tests fail the test that called them"
+)]
+
 mod apply;
 mod attach;
 mod kill;

@@ -8,9 +8,9 @@ use crate::support::*;
 #[track_caller]
 fn check_refused(policy: &str, texts: &[&str]) {
     let machine = Machine::fresh();
-    let before = machine.seen();
+    let before = machine.settled();
     machine.apply(policy).refused(2, texts);
-    assert_eq!(machine.seen(), before);
+    assert_eq!(machine.settled(), before);
     assert!(
         !fs::exists("/var/lib/virtfn/journal").unwrap_or(true),
         "a journal was begun"
@@ -73,7 +73,7 @@ fn unknown_fields_are_warned_of_and_the_rest_is_applied() {
 fn bad_values_of_attach() {
     let machine = Machine::with_vfs(1);
     let _blue = Namespace::new("blue");
-    let before = machine.seen();
+    let before = machine.settled();
     for extra in [
         ["--mac", "ff:ff:ff:ff:ff:ff"],
         ["--mac", "00:00:00:00:00:00"],
@@ -102,7 +102,7 @@ fn bad_values_of_attach() {
             "{extra:?}: {}",
             outcome.stderr()
         );
-        assert_eq!(machine.seen(), before, "{extra:?}");
+        assert_eq!(machine.settled(), before, "{extra:?}");
     }
 }
 
@@ -110,7 +110,7 @@ fn bad_values_of_attach() {
 fn things_that_are_no_vf_cannot_be_attached() {
     let machine = Machine::with_vfs(1);
     let _blue = Namespace::new("blue");
-    let before = machine.seen();
+    let before = machine.settled();
     let beyond = format!("{}#9", netdev(PF0));
     for what in [PF0, "0000:7f:00.0", "lo", beyond.as_str(), "../x"] {
         let outcome = virtfn(&["attach", what, "--netns", "blue"]);
@@ -124,6 +124,6 @@ fn things_that_are_no_vf_cannot_be_attached() {
             "{what}: {}",
             outcome.stderr()
         );
-        assert_eq!(machine.seen(), before, "{what}");
+        assert_eq!(machine.settled(), before, "{what}");
     }
 }

@@ -39,12 +39,11 @@ impl Machine {
             set_num_vfs(pf, 0);
             run("ip", &["link", "set", &netdev(pf), "down", "mtu", "1500"]);
         }
+        // The directories themselves may be mounts.
         for dir in ["/var/lib/virtfn", "/run/virtfn"] {
-            match fs::remove_dir_all(dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    panic!("remove {dir}: {error}")
-                }
-                _ => {}
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let _removed_as_one = fs::remove_file(entry.path());
+                let _removed_as_other = fs::remove_dir_all(entry.path());
             }
         }
         Self
@@ -67,6 +66,22 @@ impl Machine {
         virtfn(&["list", "-o", "json"]).ok().json()
     }
 
+    /// Returns what `virtfn list -o json` says, less what comes and goes by itself: the state of a
+    /// link, and the permanent MAC of a VF, which igbvf takes to be the last one that was set.
+    pub(crate) fn settled(&self) -> Value {
+        let mut view = self.seen();
+        for pf in view["pfs"].as_array_mut().into_iter().flatten() {
+            settle(&mut pf["netdev"]);
+            for vf in pf["vfs"].as_array_mut().into_iter().flatten() {
+                settle(&mut vf["netdev"]);
+                if let Some(permanent) = vf["netdev"].get_mut("permanentMac") {
+                    permanent.take();
+                }
+            }
+        }
+        view
+    }
+
     /// Returns what `virtfn list vf -o json` says of one VF.
     pub(crate) fn vf(&self, address: &str) -> Value {
         let view = virtfn(&["list", "vf", "-o", "json"]).ok().json();
@@ -78,6 +93,13 @@ impl Machine {
         let link = run("ip", &["-json", "link", "show", "dev", &netdev(PF0)]);
         let link: Value = serde_json::from_str(&link).expect("ip writes JSON");
         link[0]["vfinfo_list"].clone()
+    }
+}
+
+fn settle(netdev: &mut Value) {
+    if netdev.is_object() {
+        netdev["state"].take();
+        netdev["speedMbps"].take();
     }
 }
 
@@ -144,7 +166,7 @@ impl Outcome {
         let outcome = self.ended(code);
         let stderr = outcome.stderr();
         for text in texts {
-            assert!(stderr.contains(text), "{:?} is not in:\n{stderr}", text);
+            assert!(stderr.contains(text), "{text:?} is not in:\n{stderr}");
         }
         outcome
     }

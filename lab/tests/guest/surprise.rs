@@ -16,6 +16,15 @@ fn pull_and_push(function: &str, stop: &AtomicBool) {
     }
 }
 
+/// Says "stop" when it goes away, also when a test fails, so that no thread is waited for in vain.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_pf_that_vanishes_during_discovery_is_no_error() {
     let machine = Machine::fresh();
@@ -23,11 +32,11 @@ fn a_pf_that_vanishes_during_discovery_is_no_error() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| pull_and_push(PF1, &stop));
+        let _stop = StopAtEnd(&stop);
         for _round in 0..25 {
             let view = machine.seen();
             assert_eq!(find(&view["pfs"], PF0)["numVfs"], 2);
         }
-        stop.store(true, Ordering::SeqCst);
     });
 }
 
@@ -42,11 +51,11 @@ fn vfs_that_vanish_during_discovery_are_no_error() {
                 set_num_vfs(PF1, 0);
             }
         });
+        let _stop = StopAtEnd(&stop);
         for _round in 0..25 {
             let view = machine.seen();
             assert!(find(&view["pfs"], PF1)["numVfs"].is_u64());
         }
-        stop.store(true, Ordering::SeqCst);
     });
     set_num_vfs(PF1, 0);
 }

@@ -39,7 +39,7 @@ impl Ground for NoVfs {
         None
     }
 
-    fn netns_lives(&self, _target: &NetnsTarget) -> bool {
+    fn can_have(&self, _target: &NetnsTarget, _vf: PciAddress) -> bool {
         false
     }
 }

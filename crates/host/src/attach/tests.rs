@@ -39,7 +39,7 @@ impl Ground for Known {
         (vf.to_string() != PF).then(|| parsed(PF))
     }
 
-    fn netns_lives(&self, target: &NetnsTarget) -> bool {
+    fn can_have(&self, target: &NetnsTarget, _vf: PciAddress) -> bool {
         match target {
             NetnsTarget::Host => true,
             NetnsTarget::Path { inode, .. } => self.0.lock().unwrap().contains(inode),
