@@ -9,8 +9,8 @@ use crate::error::RequestError;
 use crate::socket::Socket;
 use crate::wire::{Attribute, Attributes, Message, Request, align, array, u32_at};
 
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
+pub(crate) const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
 const NLM_F_REPLACE: u16 = 0x100;

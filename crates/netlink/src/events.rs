@@ -12,6 +12,7 @@ use std::time::Instant;
 use model::IfIndex;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::address::{RTM_DELADDR, RTM_NEWADDR};
 use crate::error::{Fault, RequestError};
 use crate::link::{RTM_DELLINK, RTM_NEWLINK};
 use crate::socket::{Heard, Protocol, Socket, wait_any};
@@ -20,8 +21,8 @@ use crate::wire::{Message, Messages, u32_at};
 pub(crate) use uevent::fuzz_uevent;
 pub use uevent::{Uevent, UeventAction};
 
-/// `RTNLGRP_LINK` is group 1, so bit 0 of the mask.
-const LINK_GROUP: u32 = 1;
+/// `RTNLGRP_LINK` is group 1, so bit 0 of the mask; `RTNLGRP_IPV6_IFADDR` is group 9.
+const LINK_AND_ADDRESS_GROUPS: u32 = 1 | 1 << 8;
 
 /// Group 1 of uevents is the kernel's own; group 2 is what udev makes of them.
 const KERNEL_UEVENT_GROUP: u32 = 1;
@@ -37,6 +38,8 @@ pub enum Event {
     LinkChanged(IfIndex),
     /// An interface left the namespace.
     LinkGone(IfIndex),
+    /// An IPv6 address of an interface came, went, or passed its check for a duplicate.
+    AddressChanged(IfIndex),
     /// A device came, went or changed.
     Device(Uevent),
     /// Events were lost: anything may have changed.
@@ -63,7 +66,7 @@ impl Events {
         };
         let both = || {
             Ok(Self {
-                links: open(Protocol::Route, LINK_GROUP)?,
+                links: open(Protocol::Route, LINK_AND_ADDRESS_GROUPS)?,
                 devices: open(Protocol::KobjectUevent, KERNEL_UEVENT_GROUP)?,
                 heard: VecDeque::new(),
             })
@@ -119,6 +122,7 @@ fn link_event(message: Message<'_>) -> Option<Event> {
     match message.kind {
         RTM_NEWLINK => Some(Event::LinkChanged(index)),
         RTM_DELLINK => Some(Event::LinkGone(index)),
+        RTM_NEWADDR | RTM_DELADDR => Some(Event::AddressChanged(index)),
         _ => None,
     }
 }

@@ -15,15 +15,18 @@
 //! | list interfaces, and the VFs that PFs report | [`links_with_vfs`], [`Link`], [`VfReport`] |
 //! | set VLAN, MAC, trust … of a VF | [`set_vf`] |
 //! | move, rename, set up an interface | [`change_link`] |
+//! | give it addresses and routes, and tell the neighbours | [`add_address`], [`add_route`], [`announce`] |
 //! | know by which interfaces the host reaches others | [`default_routes`], [`interface_towards`] |
 //! | wait for something | [`Events`] |
 //! | eswitch and firmware | [`devlink`], [`ethtool`] |
 
 mod address;
+mod announce;
 mod error;
 mod events;
 mod generic;
 mod link;
+mod new_route;
 mod route;
 mod socket;
 mod vf;
@@ -41,12 +44,14 @@ pub mod vdpa;
 pub mod fuzz;
 
 pub use address::{DuplicateCheck, LinkAddress, add_address, addresses, remove_address};
+pub use announce::announce;
 pub use error::{Fault, Refusal, RequestError};
 pub use events::{Event, Events, Uevent, UeventAction};
 pub use link::{
     Link, LinkChange, NetnsRef, VfList, add_alt_name, change_link, link_by_index, link_by_name,
     links, links_with_vfs, remove_alt_name,
 };
+pub use new_route::{NewRoute, add_route};
 pub use route::{DefaultRoute, IpVersion, default_routes, interface_towards};
 pub use socket::{Protocol, Socket};
 pub use vf::{VfReport, set_vf};
