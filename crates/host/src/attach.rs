@@ -14,6 +14,7 @@
 //! steps back from the record. What would surprise: an attach that was killed is not continued but
 //! taken back, because whoever asked for it got no answer and will ask again.
 
+mod adopt;
 mod error;
 mod request;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use model::{AttachRequest, Holder, Host, Inventory, PciAddress, PlannedStep, Sco
 
 use policy::{AttachNote, AttachPlan};
 
+pub use adopt::Adoption;
 use error::LockVfError;
 pub use error::{AttachError, DetachError, HealError, StepFault};
 use request::{asked, before, netns_of};
@@ -48,6 +50,8 @@ pub struct Attached {
     pub damage: Option<Damage>,
     /// Was something taken back first that a process that died had left?
     pub healed: Option<Holder>,
+    /// What was observed before anything was changed; `None` when nothing was.
+    pub seen: Option<Inventory>,
 }
 
 /// A VF was taken back.
@@ -109,6 +113,7 @@ impl<H: Host> Engine<'_, H> {
             notes,
             damage: locked.damage,
             healed,
+            seen: Some(seen),
         })
     }
 
@@ -213,10 +218,12 @@ impl<H: Host> Engine<'_, H> {
         let was_attached = claim.stage == Stage::Attached;
         claim.stage = Stage::Detaching;
         let claim = claim.clone();
-        let failures = take_back(self.host, &claim, self.checkpoints);
-        if !failures.is_empty() {
-            let vf = record.vf;
-            return Err(HealError::Undo { vf, failures });
+        if !self.is_taken_over(record.vf, &claim) {
+            let failures = take_back(self.host, &claim, self.checkpoints);
+            if !failures.is_empty() {
+                let vf = record.vf;
+                return Err(HealError::Undo { vf, failures });
+            }
         }
         let holder = claim.holder;
         record.claim = None;
@@ -297,6 +304,7 @@ fn already(
             notes: Vec::new(),
             damage,
             healed: None,
+            seen: None,
         });
     }
     Err(AttachError::InUse {

@@ -9,6 +9,7 @@
 //! | see what a host has | [`Linux`], `discover` |
 //! | make one step | [`Linux`], `perform`: one file per kind of step |
 //! | give a VF to somebody, take it back | [`Engine::attach`], [`Engine::detach`] |
+//! | give its interface addresses and routes | [`address()`] |
 //! | make a plan true | [`apply()`] |
 //! | know who has which VF | [`Ledger`] |
 //! | know which interfaces the host itself needs | [`see_uplinks`] |
@@ -16,6 +17,7 @@
 //! | keep it so across reboots | [`persist`] |
 //! | see what the kernel offers, write its arguments | [`kernel_facts`], [`write_kernel_arguments`] |
 
+mod addressing;
 mod apply;
 mod attach;
 mod checkpoint;
@@ -46,8 +48,9 @@ mod undo;
 mod uplink;
 mod wait;
 
+pub use addressing::{Addressing, FoundInterface, address, look_at_interface};
 pub use apply::{Applied, ApplyContext, ApplyError, Event, PfApplied, PfFault, apply};
-pub use attach::{AttachError, Attached, DetachError, Detached, HealError, StepFault};
+pub use attach::{Adoption, AttachError, Attached, DetachError, Detached, HealError, StepFault};
 #[cfg(feature = "kill-points")]
 pub use checkpoint::KillAt;
 pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};

@@ -17,6 +17,7 @@ use crate::driver;
 use crate::root::HostRoot;
 
 pub(crate) use fault::Fault;
+pub(crate) use netdev::missing;
 
 /// What a step is made with.
 pub(crate) struct Tools<'a> {

@@ -55,7 +55,11 @@ pub struct NewRoute {
 /// Adds a route through an interface; one that is there already is no error.
 ///
 /// A second IPv6 route to the same destination becomes another path of the first.
-pub fn add_route(socket: &mut Socket, index: IfIndex, route: &NewRoute) -> Result<(), RequestError> {
+pub fn add_route(
+    socket: &mut Socket,
+    index: IfIndex,
+    route: &NewRoute,
+) -> Result<(), RequestError> {
     let outcome = socket.change(
         format_args!("add route to {} through interface {index}", route.to),
         &mut request(index, route),

@@ -350,6 +350,7 @@ proptest! {
                 mtu,
                 addresses: vec![parsed("192.0.2.1/24")],
             }),
+            lives_in: None,
         };
         let Ok(planned) = attach(&seen, &request) else {
             return Ok(());

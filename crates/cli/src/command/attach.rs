@@ -62,6 +62,7 @@ fn request(command: &AttachCommand, vf: PciAddress, netns: NetnsTarget) -> Attac
             mtu: command.mtu,
             addresses: command.addresses.clone(),
         }),
+        lives_in: None,
     }
 }
 

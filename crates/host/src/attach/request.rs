@@ -7,8 +7,11 @@ use model::{
 
 use crate::ledger::{Before, Claim, RecordedStep, Stage, now};
 
+/// Returns the namespace whose end is the end of the claim.
 pub(super) fn netns_of(request: &AttachRequest) -> Option<NetnsTarget> {
-    Some(request.interface.as_ref()?.netns.clone())
+    let interface = request.interface.as_ref();
+    let netns = interface.map(|interface| &interface.netns);
+    netns.or(request.lives_in.as_ref()).cloned()
 }
 
 /// Says what is asked for, in words that are equal when the requests are.
@@ -20,6 +23,7 @@ pub(super) fn asked(request: &AttachRequest) -> String {
         holder: _,
         settings,
         interface,
+        lives_in: _,
     } = request;
     let mut words = settings_asked(settings);
     if let Some(AttachInterface {

@@ -182,6 +182,7 @@ fn request(netns: &NetnsTarget) -> AttachRequest {
             mtu: model::Mtu::new(1400),
             addresses: vec![parsed("192.0.2.1/24")],
         }),
+        lives_in: None,
     }
 }
 
@@ -464,4 +465,97 @@ fn a_vf_whose_record_is_damaged_is_brought_home_from_where_it_is_seen() {
     let state = seen.get(parsed(VF)).unwrap().vf().unwrap().state.unwrap();
     assert_eq!(state.vlan, Some(None));
     assert!(world.detach().is_err(), "it is detached twice");
+}
+
+/// Another plugin moved the VF to `netns`; what it did, and what takes it back.
+fn given_by_another(world: &mut World, netns: &NetnsTarget) -> Adoption {
+    let name = world
+        .host
+        .inventory()
+        .get(parsed(VF))
+        .unwrap()
+        .netdev_name()
+        .unwrap()
+        .clone();
+    let step = move_to(netns);
+    world.host.perform(&step).unwrap();
+    let undo = Step::Move {
+        function: parsed(VF),
+        from: netns.clone(),
+        to: NetnsTarget::Host,
+        name,
+    };
+    Adoption {
+        vf: parsed(VF),
+        pf: parsed(PF),
+        holder: holder("theirs"),
+        netns: Some(netns.clone()),
+        before: crate::Before::default(),
+        steps: vec![RecordedStep {
+            step,
+            undo: Some(undo),
+        }],
+    }
+}
+
+#[test]
+fn what_another_plugin_gave_is_taken_back_once_adopted() {
+    let mut world = World::new();
+    let before = world.seen();
+    let blue = world.blue.clone();
+    let adoption = given_by_another(&mut world, &blue);
+    let mut engine = world.engine(&crate::Uninterrupted);
+    engine.adopt(&adoption).unwrap();
+    engine.adopt(&adoption).unwrap();
+    engine.detach(parsed(VF), Some(&holder("theirs"))).unwrap();
+    assert_eq!(world.seen(), before);
+}
+
+#[test]
+fn a_held_vf_is_not_adopted() {
+    let mut world = World::new();
+    let red = world.host.add_netns("red");
+    world.attach(&request(&world.blue.clone())).unwrap();
+    let adoption = Adoption {
+        vf: parsed(VF),
+        pf: parsed(PF),
+        holder: holder("theirs"),
+        netns: Some(red),
+        before: crate::Before::default(),
+        steps: Vec::new(),
+    };
+    let error = world.engine(&crate::Uninterrupted).adopt(&adoption);
+    assert_eq!(error.unwrap_err().code().as_str(), "vf-in-use");
+}
+
+#[test]
+fn a_vf_that_another_plugin_gave_away_after_us_is_left_to_it() {
+    let mut world = World::new();
+    let red = world.host.add_netns("red");
+    world.revive(&red);
+    world.attach(&request(&world.blue.clone())).unwrap();
+    world.destroy(&world.blue.clone());
+    given_by_another(&mut world, &red);
+    let healed = world.engine(&crate::Uninterrupted).heal();
+    assert!(healed[0].outcome.is_ok(), "{healed:?}");
+    assert_eq!(world.netns_of_vf(), red.netns());
+    assert!(world.ledger.holders().by_vf.is_empty());
+}
+
+#[test]
+fn the_holder_of_a_mere_device_ends_with_its_namespace() {
+    let mut world = World::new();
+    let red = world.host.add_netns("red");
+    world.revive(&red);
+    let device = |netns: &NetnsTarget| AttachRequest {
+        interface: None,
+        lives_in: Some(netns.clone()),
+        ..request(netns)
+    };
+    world.attach(&device(&world.blue.clone())).unwrap();
+    let error = world.attach(&device(&red)).unwrap_err();
+    assert_eq!(error.code().as_str(), "vf-in-use");
+    world.destroy(&world.blue.clone());
+    let attached = world.attach(&device(&red)).unwrap();
+    assert_eq!(attached.healed, Some(holder("blue")));
 }

@@ -57,7 +57,7 @@ pub struct Claim {
     pub holder: Holder,
     /// How far it came.
     pub stage: Stage,
-    /// The namespace that it was moved to; `None` when it stays a device.
+    /// The namespace that it was moved to, or that the holder of a device lives in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<NetnsTarget>,
     /// What was asked for, in words that are equal when the request was.

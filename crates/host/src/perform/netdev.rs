@@ -148,7 +148,7 @@ pub(super) fn at(
     }
 }
 
-pub(super) fn missing(netns: &NetnsTarget) -> Fault {
+pub(crate) fn missing(netns: &NetnsTarget) -> Fault {
     Fault::new(
         "no-netdev",
         format!("it has no netdev in namespace {netns}"),

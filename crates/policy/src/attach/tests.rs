@@ -23,6 +23,7 @@ fn request(vf: &str, netns: Option<NetnsTarget>) -> AttachRequest {
             mtu: None,
             addresses: Vec::new(),
         }),
+        lives_in: None,
     }
 }
 
