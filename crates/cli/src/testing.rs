@@ -210,6 +210,7 @@ fn function(at: &str, id: &str, class: u32, driver: Option<&str>) -> Function {
         rdma: Vec::new(),
         vdpa: Vec::new(),
         vfio: None,
+        uio: None,
         role: Role::Plain,
     }
 }

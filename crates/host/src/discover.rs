@@ -5,7 +5,9 @@
 //! one link dump ─────── netdevs ────┤
 //! /sys/class/infiniband ─ rdma ─────┼─ Inventory
 //! /sys/bus/vdpa ──────── vdpa ──────┤
+//! /sys/bus/auxiliary ─── aux ───────┤
 //! devlink, per PF ──────────────────┤
+//! routes, addresses ────────────────┤   only of the whole host
 //! other namespaces, /proc ─ holders ┘   only when a function hints at it
 //! ```
 //!
@@ -18,6 +20,7 @@
 //! can be seen is an error. What it costs is measured against the bare reads in
 //! `benches/discover.rs`.
 
+mod aux;
 pub mod config;
 mod device;
 mod functions;
@@ -33,6 +36,7 @@ use model::{Code, DiscoverError, Holder, Inventory, PciAddress, Role, Scope};
 use netlink::Link;
 use serde::Deserialize;
 
+pub(crate) use self::aux::AUX_DEVICES;
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
 pub(crate) use self::rdma::nearest_function;
@@ -71,6 +75,9 @@ pub(crate) fn discover(
         code: Code::new("netlink-failed"),
         remedy: None,
     })?;
+    if scope == Scope::All {
+        aux::add(root, &mut scan);
+    }
     netdevs::add(root, &mut scan, links);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
@@ -87,8 +94,17 @@ pub(crate) fn discover(
         None
     });
     holders::tell(root, &mut scan, ledger, scope);
+    let node_uses = match scope {
+        Scope::All => queries.node_uses().unwrap_or_else(|error| {
+            scan.notes.gap("routes and addresses", error.chain());
+            BTreeMap::new()
+        }),
+        Scope::Function(_) => BTreeMap::new(),
+    };
     Ok(Inventory {
         functions: scan.functions,
+        sub_functions: scan.sub_functions,
+        node_uses,
         rdma_netns,
         gaps: scan.notes.gaps,
     })

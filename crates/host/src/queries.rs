@@ -8,20 +8,21 @@ mod live;
 mod namespaces;
 mod recorded;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
-use model::{EswitchMode, IfIndex, IfName, PciAddress, RdmaNetnsMode};
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
 use netlink::{Link, RequestError};
 use serde::{Deserialize, Serialize};
 
 use crate::root::HostRoot;
 
 pub(crate) use live::Live;
-pub(crate) use recorded::{PfAnswers, Recorded};
+pub(crate) use recorded::{NodeUseAnswer, PfAnswers, Recorded};
 
 /// Files of a recording that hold answers.
 pub(crate) mod answers {
-    pub(crate) use super::recorded::{ELSEWHERE, LINKS, PFS, RDMA};
+    pub(crate) use super::recorded::{ELSEWHERE, LINKS, NODE_USES, PFS, RDMA};
 }
 
 /// A question had no usable answer.
@@ -102,6 +103,9 @@ pub(crate) trait Queries: Send {
         pf: PciAddress,
         netdev: Option<&IfName>,
     ) -> Result<Option<String>, QueryError>;
+
+    /// What netdevs of this namespace do for the node itself; those that do nothing are left out.
+    fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError>;
 
     /// How RDMA devices relate to network namespaces; `None` without RDMA in the kernel.
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError>;

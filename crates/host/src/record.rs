@@ -12,9 +12,9 @@ mod tree;
 use model::PciId;
 use serde::Serialize;
 
-use crate::discover::{PCI_DEVICES, VDPA_DEVICES, nearest_function};
+use crate::discover::{AUX_DEVICES, PCI_DEVICES, VDPA_DEVICES, nearest_function};
 use crate::pci_ids::{PLACES, extract, pci_names};
-use crate::queries::{Elsewhere, PfAnswers, Queries, QueryError, answers};
+use crate::queries::{Elsewhere, NodeUseAnswer, PfAnswers, Queries, QueryError, answers};
 use crate::root::{AccessError, HostRoot};
 
 pub use tree::{Tree, TreeError, UnpackError};
@@ -76,6 +76,7 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
     recorder.netdevs();
     recorder.rdma();
     recorder.vdpa();
+    recorder.aux();
     recorder.processes();
     for name in root.list("/etc/sriov-operator/pci").unwrap_or_default() {
         recorder.file(&format!("/etc/sriov-operator/pci/{name}"));
@@ -95,6 +96,12 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
     let mut tree = recorder.tree;
     add_lines(&mut tree, answers::LINKS, &links);
     add_lines(&mut tree, answers::PFS, &said);
+    let uses = queries.node_uses()?;
+    let uses: Vec<NodeUseAnswer> = uses
+        .into_iter()
+        .map(|(index, used)| NodeUseAnswer { index, used })
+        .collect();
+    add_lines(&mut tree, answers::NODE_USES, &uses);
     add_lines(&mut tree, answers::ELSEWHERE, &elsewhere(root, queries));
     if let Some(mode) = queries.rdma_netns()? {
         tree.file(answers::RDMA.to_owned(), format!("{mode}\n").into_bytes());
@@ -178,6 +185,7 @@ impl Recorder<'_> {
             }
         }
         self.entries(&format!("{device}/vfio-dev"), "vfio");
+        self.entries(&format!("{device}/uio"), "uio");
     }
 
     /// Keeps of the system's `pci.ids` what names the functions of this host, which another system's
@@ -239,6 +247,7 @@ impl Recorder<'_> {
             for name in self.root.list(class).unwrap_or_default() {
                 let device = self.device(&format!("{class}/{name}"));
                 self.file(&format!("{device}/{attribute}"));
+                self.file(&format!("{device}/ports/1/pkeys/0"));
             }
         }
         let rdma_cm = "/sys/class/misc/rdma_cm";
@@ -253,6 +262,13 @@ impl Recorder<'_> {
             let device = self.device(&format!("{VDPA_DEVICES}/{name}"));
             self.link(&format!("{device}/driver"));
             self.entries(&device, "vhost-vdpa-");
+        }
+    }
+
+    fn aux(&mut self) {
+        for name in self.root.list(AUX_DEVICES).unwrap_or_default() {
+            let device = self.device(&format!("{AUX_DEVICES}/{name}"));
+            self.file(&format!("{device}/sfnum"));
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::{
-    DriverName, EswitchMode, Guid, IfIndex, IfName, IommuGroup, LinkType, MacAddr, NumaNode,
-    OperState, PciAddress, PciClass, PciId, VdpaKind, VfIndex, VfState,
+    AuxName, DriverName, EswitchMode, Guid, IfIndex, IfName, IommuGroup, LinkType, MacAddr,
+    NumaNode, OperState, PciAddress, PciClass, PciId, VdpaKind, VfIndex, VfState,
 };
 
 /// Every PCI function of a host that matters to virtfn, by address.
@@ -16,6 +16,11 @@ use crate::{
 pub struct Inventory {
     /// The functions, by address.
     pub functions: BTreeMap<PciAddress, Function>,
+    /// Sub-functions of network controllers, by name. Seen with [`crate::Scope::All`] only.
+    pub sub_functions: BTreeMap<AuxName, SubFunction>,
+    /// What netdevs of the host's namespace do for the node itself, by index. Seen with
+    /// [`crate::Scope::All`] only.
+    pub node_uses: BTreeMap<IfIndex, NodeUse>,
     /// How RDMA devices relate to network namespaces; `None` when the kernel has no RDMA netlink.
     pub rdma_netns: Option<RdmaNetnsMode>,
     /// What could not be read, and why: the inventory is true but has a hole there.
@@ -97,6 +102,8 @@ pub struct Function {
     pub vdpa: Vec<VdpaDevice>,
     /// Device nodes of VFIO, while a VFIO driver is bound.
     pub vfio: Option<VfioNode>,
+    /// Device node `/dev/uioN`, while a UIO driver is bound.
+    pub uio: Option<String>,
     /// What SR-IOV makes of the function.
     pub role: Role,
 }
@@ -298,6 +305,33 @@ pub struct RdmaDevice {
     pub node_guid: Option<Guid>,
     /// Character devices that a container needs, below `/dev/infiniband`.
     pub char_devices: Vec<String>,
+    /// First partition key of port 1 as the kernel writes it, `0x8001`; only on InfiniBand.
+    pub partition_key: Option<String>,
+}
+
+/// A sub-function: a part of a network controller that is a device on the auxiliary bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubFunction {
+    /// Its name on the bus.
+    pub name: AuxName,
+    /// The function that it is a part of.
+    pub parent: PciAddress,
+    /// The number that it was made with (`sfnum`).
+    pub number: u32,
+    /// Its netdevs, by name.
+    pub netdevs: Vec<Netdev>,
+    /// Its RDMA devices, by name.
+    pub rdma: Vec<RdmaDevice>,
+}
+
+/// What a netdev does for the node itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeUse {
+    /// A default route of any routing table leads out of it.
+    pub default_route: bool,
+    /// It has an IP address that is neither link-local nor of the loopback network.
+    pub address: bool,
 }
 
 /// How RDMA devices relate to network namespaces (`rdma system`).

@@ -45,8 +45,8 @@ pub use guids::{GuidPf, GuidPool, GuidRule};
 pub use host::{DiscoverError, Host, Scope, StepError};
 pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};
 pub use inventory::{
-    Function, Gap, Holder, HolderKind, Inventory, Netdev, Netns, PfFacts, RdmaDevice,
-    RdmaNetnsMode, Role, VdpaDevice, VfFacts, VfioNode,
+    Function, Gap, Holder, HolderKind, Inventory, Netdev, Netns, NodeUse, PfFacts, RdmaDevice,
+    RdmaNetnsMode, Role, SubFunction, VdpaDevice, VfFacts, VfioNode,
 };
 pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, VdpaKind};
 pub use parse::ParseError;

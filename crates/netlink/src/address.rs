@@ -103,6 +103,15 @@ pub fn addresses(socket: &mut Socket, index: IfIndex) -> Result<Vec<LinkAddress>
     )
 }
 
+/// Lists the addresses of all interfaces.
+pub fn all_addresses(socket: &mut Socket) -> Result<Vec<LinkAddress>, RequestError> {
+    socket.collect(
+        format_args!("list the addresses"),
+        &mut Request::dump(RTM_GETADDR, &[0; IFADDRMSG]),
+        address_message,
+    )
+}
+
 fn add_request(index: IfIndex, address: InterfaceAddress, check: DuplicateCheck) -> Request {
     let modifiers = NLM_F_CREATE | NLM_F_REPLACE;
     let mut request = address_request(RTM_NEWADDR, modifiers, index, address);

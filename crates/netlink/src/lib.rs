@@ -43,7 +43,9 @@ pub mod vdpa;
 #[doc(hidden)]
 pub mod fuzz;
 
-pub use address::{DuplicateCheck, LinkAddress, add_address, addresses, remove_address};
+pub use address::{
+    DuplicateCheck, LinkAddress, add_address, addresses, all_addresses, remove_address,
+};
 pub use announce::announce;
 pub use error::{Fault, Refusal, RequestError};
 pub use events::{Event, Events, Uevent, UeventAction};

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::{
-    DriverName, Function, IommuGroup, NumaNode, PciAddress, PciClass, PciId, PfFacts, Role,
-    VfFacts, VfIndex,
+    AuxName, DriverName, Function, IommuGroup, NumaNode, PciAddress, PciClass, PciId, PfFacts,
+    Role, SubFunction, VfFacts, VfIndex,
 };
 
 use super::config::{self, SriovCapability};
@@ -37,6 +37,7 @@ pub(super) struct Scan<'a> {
     root: &'a HostRoot,
     pub(super) notes: Notes,
     pub(super) functions: BTreeMap<PciAddress, Function>,
+    pub(super) sub_functions: BTreeMap<AuxName, SubFunction>,
     /// PF and number of the VFs that a `virtfnN` link named.
     linked: HashMap<PciAddress, (PciAddress, VfIndex)>,
     /// Functions of no interest in themselves, which may share a group with one that is.
@@ -49,6 +50,7 @@ impl<'a> Scan<'a> {
             root,
             notes: Notes::default(),
             functions: BTreeMap::new(),
+            sub_functions: BTreeMap::new(),
             linked: HashMap::new(),
             bystanders: Vec::new(),
         }
@@ -146,7 +148,7 @@ impl<'a> Scan<'a> {
         let iommu_group = device.link("iommu_group", "an IOMMU group", |name| {
             number(name).map(IommuGroup)
         });
-        if want == Want::Relevant && role == Role::Plain && !class.is_network() {
+        if want == Want::Relevant && role == Role::Plain && !is_of_interest(class) {
             if let Some(group) = iommu_group {
                 self.bystanders.push((address, group));
             }
@@ -171,6 +173,7 @@ impl<'a> Scan<'a> {
             identity.driver.as_ref(),
             iommu_group,
         );
+        let uio = read_uio(&mut device, identity.driver.as_ref());
         // Every PCI device has the file (Linux 3.16), even when nothing was written to it.
         let overridden = device.attribute("driver_override", "a driver", |text| match text {
             "(null)" | "" => Some(None),
@@ -198,6 +201,7 @@ impl<'a> Scan<'a> {
             rdma: Vec::new(),
             vdpa: Vec::new(),
             vfio,
+            uio,
             role,
         };
         self.functions.insert(address, function);
@@ -252,6 +256,18 @@ fn read_id(device: &mut Device<'_>, vendor: &str, id: &str) -> Option<PciId> {
         vendor: device.attribute(vendor, "a vendor id", number)?,
         device: device.attribute(id, "a device id", number)?,
     })
+}
+
+/// Network controllers, and processing accelerators (base class 12): what pools can be made of.
+fn is_of_interest(class: PciClass) -> bool {
+    class.is_network() || class.base() == 0x12
+}
+
+/// Returns the node of the function while a UIO driver is bound.
+fn read_uio(device: &mut Device<'_>, driver: Option<&DriverName>) -> Option<String> {
+    let of_uio = matches!(driver?.as_str(), "uio" | "igb_uio" | "uio_pci_generic");
+    let name = of_uio.then(|| device.list("uio").into_iter().next())??;
+    Some(format!("/dev/{name}"))
 }
 
 fn read_role(device: &mut Device<'_>, address: PciAddress) -> Role {

@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{IfName, Netdev, Netns, PciAddress, Role, VfIndex, VfState};
+use model::{AuxName, IfName, Netdev, Netns, PciAddress, Role, VfIndex, VfState};
 use netlink::Link;
 
+use super::aux;
 use super::device::{Notes, number};
 use super::functions::Scan;
 use super::rdma::nearest_function;
@@ -29,6 +30,10 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>) {
     let mut reports: BTreeMap<PciAddress, VfReports> = BTreeMap::new();
     let mut loose = Vec::new();
     for mut link in links {
+        if link.parent_bus.as_deref() == Some("auxiliary") {
+            add_to_part(root, scan, link);
+            continue;
+        }
         let Some(address) = function_of(root, &link) else {
             if link.phys_switch_id.is_some() {
                 loose.push(link);
@@ -54,6 +59,23 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>) {
     }
     report_vfs(scan, &reports);
     name_representors(scan);
+}
+
+/// Puts the netdev of a sub-function on it. Its parent is the sub-function itself, or the `eth` device
+/// that its driver made of it.
+fn add_to_part(root: &HostRoot, scan: &mut Scan<'_>, link: Link) {
+    let direct = link
+        .parent_dev
+        .as_deref()
+        .and_then(|name| name.parse().ok());
+    let known = |name: &AuxName| scan.sub_functions.contains_key(name);
+    let part = direct.filter(known).or_else(|| {
+        let path = root.link_target(&format!("/sys/class/net/{}", link.name));
+        aux::in_path(&path.ok()?)
+    });
+    if let Some(part) = part.and_then(|name| scan.sub_functions.get_mut(&name)) {
+        part.netdevs.push(netdev(link, Netns::Host));
+    }
 }
 
 /// Puts netdevs of other namespaces on the functions that have none here.

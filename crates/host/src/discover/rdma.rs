@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Guid, PciAddress, RdmaDevice};
+use model::{Guid, LinkType, PciAddress, RdmaDevice};
 
+use super::aux;
 use super::device::Notes;
 use super::functions::Scan;
 use crate::root::HostRoot;
@@ -34,19 +35,40 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>) -> bool {
     let mut nodes = char_devices(root, &mut scan.notes);
     let rdma_cm = root.exists(RDMA_CM);
     for (name, function) in names {
-        let Some(function) = scan.functions.get_mut(&function) else {
+        let Some(function) = scan.functions.get(&function) else {
             continue;
         };
+        let address = function.address;
+        let on_infiniband = function
+            .netdevs
+            .first()
+            .is_none_or(|netdev| netdev.link_type == LinkType::InfiniBand);
+        let partition_key = on_infiniband
+            .then(|| {
+                root.read_text(&format!("/sys/class/infiniband/{name}/ports/1/pkeys/0"))
+                    .ok()
+            })
+            .flatten();
         let node_guid = read_guid(root, &name, &mut scan.notes);
         let mut char_devices = nodes.remove(&name).unwrap_or_default();
         if rdma_cm && !char_devices.is_empty() {
             char_devices.push("/dev/infiniband/rdma_cm".to_owned());
         }
-        function.rdma.push(RdmaDevice {
+        let path = root.link_target(&format!("/sys/class/infiniband/{name}"));
+        let device = RdmaDevice {
             node_guid,
             name,
             char_devices,
-        });
+            partition_key,
+        };
+        let part = path.ok().and_then(|path| aux::in_path(&path));
+        if let Some(part) = part {
+            if let Some(part) = scan.sub_functions.get_mut(&part) {
+                part.rdma.push(device);
+            }
+        } else if let Some(function) = scan.functions.get_mut(&address) {
+            function.rdma.push(device);
+        }
     }
     true
 }

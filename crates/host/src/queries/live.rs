@@ -3,9 +3,12 @@
 //! Each socket is opened at the first question for its protocol and kept. A kernel without devlink
 //! or RDMA answers "none" and is no error.
 
-use model::{EswitchMode, IfIndex, IfName, PciAddress, RdmaNetnsMode};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
 use netlink::devlink::{self, Handle};
-use netlink::{Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
+use netlink::{IpVersion, Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
 
 use super::namespaces;
 use super::{Elsewhere, Queries, QueryError};
@@ -74,10 +77,35 @@ impl Queries for Live {
         }
     }
 
+    fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError> {
+        let socket = self.route()?;
+        let mut uses: BTreeMap<IfIndex, NodeUse> = BTreeMap::new();
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let routes = netlink::default_routes(socket, version)?;
+            for index in routes.iter().flat_map(|route| &route.interfaces) {
+                uses.entry(*index).or_default().default_route = true;
+            }
+        }
+        for found in netlink::all_addresses(socket)? {
+            if is_of_node(found.address.address()) {
+                uses.entry(found.index).or_default().address = true;
+            }
+        }
+        Ok(uses)
+    }
+
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError> {
         match Socket::open_if_supported(Protocol::Rdma)? {
             Some(mut socket) => Ok(rdma::netns_mode(&mut socket)?),
             None => Ok(None),
         }
+    }
+}
+
+/// Can others reach the node at an address? Every interface that is up has a link-local one.
+fn is_of_node(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     }
 }

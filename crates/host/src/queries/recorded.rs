@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{EswitchMode, IfIndex, IfName, PciAddress, RdmaNetnsMode};
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
 use netlink::Link;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub(crate) const PFS: &str = "/netlink/pfs";
 /// How RDMA relates to namespaces: `shared` or `exclusive`.
 pub(crate) const RDMA: &str = "/netlink/rdma";
 
+/// What netdevs do for the node itself.
+pub(crate) const NODE_USES: &str = "/netlink/node-uses";
+
 /// Longest file of answers: 4,096 netdevs and 65,536 VFs at some 500 bytes each.
 const ANSWERS_LIMIT: usize = 40 * 1024 * 1024;
 
@@ -34,6 +37,14 @@ pub(crate) struct PfAnswers {
     pub(crate) eswitch: Option<EswitchMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) firmware: Option<String>,
+}
+
+/// What one netdev does for the node itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeUseAnswer {
+    pub(crate) index: IfIndex,
+    #[serde(rename = "use")]
+    pub(crate) used: NodeUse,
 }
 
 /// Answers from the files of a recording.
@@ -108,6 +119,14 @@ impl Queries for Recorded {
         _netdev: Option<&IfName>,
     ) -> Result<Option<String>, QueryError> {
         Ok(self.pf(pf)?.and_then(|said| said.firmware.clone()))
+    }
+
+    fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError> {
+        let answers: Vec<NodeUseAnswer> = self.lines(NODE_USES)?;
+        Ok(answers
+            .into_iter()
+            .map(|said| (said.index, said.used))
+            .collect())
     }
 
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError> {

@@ -330,6 +330,7 @@ fn a_status_has_upstreams_fields_and_omissions() {
         name: "mlx5_2".to_owned(),
         node_guid: Some(Guid::new(0x5a00_00ff_fe00_0001)),
         char_devices: Vec::new(),
+        partition_key: None,
     }];
     let vfio = vf_mut(&mut seen, "0000:3b:00.0", 1);
     vfio.driver = Some(parsed("vfio-pci"));
