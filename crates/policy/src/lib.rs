@@ -6,6 +6,7 @@
 //!           Inventory          Inventory
 //!               ▼
 //! AttachRequest ─ attach ─▶ AttachPlan
+//!         Pools ─ pool::offer ─▶ Offer
 //! ```
 //!
 //! Every function here is total and deterministic: the same inputs give the same result, byte for
@@ -23,6 +24,7 @@ pub mod fuzz;
 mod guid;
 pub mod kernel;
 mod plan;
+pub mod pool;
 #[cfg(test)]
 mod properties;
 mod release;
