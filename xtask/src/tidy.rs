@@ -2,6 +2,7 @@
 //! which hosts text may name.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
@@ -200,7 +201,7 @@ fn faults_of_file(name: &str, text: &str) -> Vec<String> {
         ));
     }
     for (number, line) in text.lines().enumerate() {
-        for host in hosts(line).filter(|host| !CITED.contains(host)) {
+        for host in hosts(line).filter(|host| !CITED.contains(host) && !is_example(host)) {
             faults.push(format!(
                 "{name}:{}: names host {host}; derive it from the machine's configuration, or add \
                  it to the cited ones in tidy",
@@ -231,6 +232,27 @@ fn hosts(line: &str) -> impl Iterator<Item = &str> {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')));
         let host = rest.split_at(end.unwrap_or(rest.len())).0;
         host.contains('.').then_some(host)
+    })
+}
+
+/// Tells whether a host stands for any host: an address that is never on the internet, or a name
+/// that RFC 2606 keeps for examples.
+fn is_example(host: &str) -> bool {
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return address.is_private() || address.is_loopback() || address.is_documentation();
+    }
+    let host = host.to_ascii_lowercase();
+    [
+        "example",
+        "test",
+        "example.com",
+        "example.net",
+        "example.org",
+    ]
+    .iter()
+    .any(|kept| {
+        host.strip_suffix(kept)
+            .is_some_and(|before| before.is_empty() || before.ends_with('.'))
     })
 }
 
@@ -294,9 +316,12 @@ mod tests {
         let long = "x\n".repeat(LONGEST_FILE + 1);
         assert_eq!(faults_of_file("a.rs", &long).len(), 1);
         assert!(faults_of_file("a.md", &long).is_empty());
-        let foreign = ["https:", "//mirror.example.net/x"].concat();
+        let foreign = ["https:", "//mirror.elsewhere.net/x"].concat();
         assert_eq!(faults_of_file("a.md", &foreign).len(), 1);
         assert!(faults_of_file("a.md", "see https://docs.kernel.org/PCI/").is_empty());
         assert!(faults_of_file("a.md", "unix:///run/x.sock").is_empty());
+        assert!(faults_of_file("a.md", "https://10.0.0.1:6443 https://API.example.org").is_empty());
+        let lookalike = ["https:", "//notexample.org"].concat();
+        assert_eq!(faults_of_file("a.md", &lookalike).len(), 1);
     }
 }

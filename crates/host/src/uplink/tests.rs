@@ -136,7 +136,7 @@ fn the_api_server_and_the_storage_are_found() {
     write(
         dir.path(),
         "/etc/kubernetes/kubelet.conf",
-        "clusters: [{cluster: {server: 'https://api.lab:6443'}}]",
+        "clusters: [{cluster: {server: 'https://api.example:6443'}}]",
     );
     write(
         dir.path(),
@@ -147,7 +147,7 @@ fn the_api_server_and_the_storage_are_found() {
     write(
         dir.path(),
         "/etc/hosts",
-        "# api.lab\n10.0.0.1 lb API.lab # x\n",
+        "# api.example\n10.0.0.1 lb API.example # x\n",
     );
     write(
         dir.path(),
