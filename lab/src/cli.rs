@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench;
+
 /// Machines with emulated SR-IOV devices, on the host's own files
 #[derive(Debug, Parser)]
 #[command(name = "virtfn-lab", version)]
@@ -41,9 +43,21 @@ enum Verb {
     List,
     /// Take VFs of two machines from a policy file to a ping
     Demo(DemoArgs),
+    /// Measure programs in a machine, against a floor beside them; prints one JSON object
+    #[command(subcommand)]
+    Bench(BenchVerb),
+    /// Run the programs that standard input names, in turn, and print their times
+    #[command(hide = true)]
+    Race,
     /// Own machines that stay up
     #[command(hide = true)]
     Keep(Box<kept::UpArgs>),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchVerb {
+    /// `virtfn list` as a whole process
+    List(bench::ListBench),
 }
 
 #[derive(Debug, Args)]
@@ -77,12 +91,19 @@ pub(crate) fn main() -> ExitCode {
         Verb::Down(args) => kept::down(&args),
         Verb::List => kept::list(),
         Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(BenchVerb::List(args)) => bench::list(&args).map(|view| printed(&view)),
+        Verb::Race => bench::race().map(|times| printed(&times)),
         Verb::Keep(args) => kept::keep(&args),
     };
     result.unwrap_or_else(|error| {
         ui::say(&format!("{error:#}"));
         ExitCode::from(125)
     })
+}
+
+fn printed(line: &str) -> ExitCode {
+    ui::out(&format!("{line}\n"));
+    ExitCode::SUCCESS
 }
 
 fn setup(args: &SetupArgs) -> Result<ExitCode> {

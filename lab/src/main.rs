@@ -1,5 +1,6 @@
 //! `virtfn-lab`: runs commands on machines with emulated SR-IOV devices.
 
+mod bench;
 mod cli;
 mod demo;
 

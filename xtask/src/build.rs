@@ -55,6 +55,17 @@ pub(crate) fn binaries() -> Result<Built> {
     })
 }
 
+/// Runs `virtfn-lab bench` with the programs that were built.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let built = binaries()?;
+    let floors = cargo_build(&["build", "--package", "host", "--example", "list_floor"])?;
+    let mut bench = Command::new(&built.lab);
+    bench.arg("bench").args(arguments);
+    bench.arg("--virtfn").arg(&built.virtfn);
+    bench.arg("--floor").arg(executable(&floors, "list_floor")?);
+    run(&mut bench)
+}
+
 /// The programs of the tests that run inside a machine.
 pub(crate) struct GuestTests {
     /// libtest binaries; on the host their tests are ignored, or they are not run at all.
