@@ -16,15 +16,20 @@ use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move,
 };
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, sendto,
+    socket_with,
+};
 use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
@@ -33,6 +38,10 @@ use crate::proto::{Config, Frame, Kind, PORT};
 /// Fresh in every machine, so that state of the host's own services does not leak in, and
 /// container engines find a file system that may carry overlays.
 const FRESH: &[&str] = &["cni", "containerd", "docker", "kubelet", "virtfn"];
+
+/// How long the port may take to get its name: milliseconds, but every device of a loaded host is
+/// emulated slowly.
+const PORT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Boots, serves, and powers off. Never returns.
 pub(crate) fn run() -> ! {
@@ -81,16 +90,45 @@ fn kernel_file_systems() -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the port by the name that QEMU gave it.
+/// Opens the port by the name that QEMU gave it, which the driver learns some time after it found
+/// the device, and then tells in an event.
 fn open_port() -> io::Result<File> {
-    for entry in fs::read_dir("/sys/class/virtio-ports")? {
-        let entry = entry?;
-        if fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == PORT) {
-            let device = Path::new("/dev").join(entry.file_name());
+    let events = device_events()?;
+    let deadline = Instant::now() + PORT_DEADLINE;
+    loop {
+        if let Some(device) = port_device() {
             return OpenOptions::new().read(true).write(true).open(device);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&left))? == 0 {
+            let problem = format!("no virtio port is named {PORT}");
+            return Err(io::Error::other(problem));
+        }
+        // What it says does not matter; an overrun is one more reason to look again.
+        recv(&events, &mut [0_u8; 4096], RecvFlags::DONTWAIT).ok();
     }
-    Err(io::Error::other(format!("no virtio port is named {PORT}")))
+}
+
+fn port_device() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let port = ports.flatten().find(|port| {
+        fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == PORT)
+    })?;
+    Some(Path::new("/dev").join(port.file_name()))
+}
+
+/// Hears of devices from now on.
+fn device_events() -> io::Result<OwnedFd> {
+    let events = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(netlink::KOBJECT_UEVENT),
+    )?;
+    // Group 1 is the kernel's own voice.
+    bind(&events, &SocketAddrNetlink::new(0, 1))?;
+    Ok(events)
 }
 
 fn boot(port: &mut File) -> io::Result<Config> {
