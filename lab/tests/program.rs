@@ -120,8 +120,9 @@ fn check_status(output: &Output, status: i32) {
 #[test]
 fn run_passes_streams_and_status_and_names_the_bundle_of_a_failure() {
     let _turn = TURN.lock();
-    let script = "cat; echo complaint >&2; echo $GREETING; pwd; exit 7";
+    let script = "cat; echo complaint >&2; echo $GREETING $PATH; pwd; exit 7";
     let mut child = lab(&["run", "-e", "GREETING=hi", "--", "sh", "-c", script])
+        .env("PATH", "/opt/own/bin")
         .stdin(Stdio::piped())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .spawn()
@@ -131,7 +132,10 @@ fn run_passes_streams_and_status_and_names_the_bundle_of_a_failure() {
     check_status(&output, 7);
     assert_eq!(
         text(&output.stdout),
-        format!("input\nhi\n{}\n", env!("CARGO_MANIFEST_DIR"))
+        format!(
+            "input\nhi /opt/own/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n{}\n",
+            env!("CARGO_MANIFEST_DIR")
+        )
     );
     let errors = text(&output.stderr);
     assert!(errors.contains("complaint\n"), "{errors}");

@@ -25,11 +25,16 @@ pub(crate) fn exit_code(status: i32) -> ExitCode {
     ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX))
 }
 
-/// The environment of a command: what the user gives, and on a terminal its type.
+/// Directories of programs that a machine has although this user does not look there.
+const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment of a command: this user's way to programs, on a terminal its type, and what the
+/// user gives.
 pub(crate) fn environment(given: &[String], terminal: bool) -> Vec<String> {
-    let kind = std::env::var("TERM")
-        .ok()
-        .filter(|_| terminal)
-        .map(|kind| format!("TERM={kind}"));
-    kind.into_iter().chain(given.iter().cloned()).collect()
+    let path = std::env::var("PATH").map(|path| format!("PATH={path}:{PROGRAMS}"));
+    let kind = std::env::var("TERM").map(|kind| format!("TERM={kind}"));
+    path.into_iter()
+        .chain(kind.into_iter().filter(|_| terminal))
+        .chain(given.iter().cloned())
+        .collect()
 }
