@@ -17,6 +17,7 @@
 
 mod attach;
 mod check;
+mod drift;
 mod drivers;
 mod fit;
 #[doc(hidden)]
@@ -37,6 +38,7 @@ pub mod vendor;
 
 pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
+pub use drift::{Difference, PfStanding, drift};
 pub use drivers::{PfDriver, pf_driver};
 pub use fit::{Misfit, MisfitProblem, misfits};
 pub use guid::{GuidError, vf_guid};

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use crate::testing::{With, policy};
-use crate::{attach, check, plan, render, resolve};
+use crate::{attach, check, drift, plan, render, resolve};
 
 const NAMES: [&str; 3] = ["ens1", "ens2", "ens3"];
 
@@ -228,6 +228,21 @@ proptest! {
         prop_assert!(all.pfs.iter().all(|pf| !pf.is_cut));
         perform(&mut host, &steps(&all));
         prop_assert_eq!(render(&plan(&host.inventory(), &wanted)), "nothing to do\n");
+    }
+
+    #[test]
+    fn a_pf_is_as_wanted_when_nothing_is_left_to_do(host in hosts(), policies in policies()) {
+        let seen = host.inventory();
+        let wanted = wanted(&seen, &policies);
+        let plan = plan(&seen, &wanted);
+        for standing in drift(&seen, &wanted, &plan) {
+            let has_steps = plan.pfs.iter().any(|pf| pf.pf == standing.pf);
+            // Link type and too few VFs of somebody else's PF have no step.
+            prop_assert!(!has_steps || !standing.differences.is_empty(), "{:?}", standing);
+            if !wanted.pfs[&standing.pf].externally_managed {
+                prop_assert_eq!(has_steps, !standing.differences.is_empty());
+            }
+        }
     }
 
     #[test]
