@@ -55,6 +55,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Make this host as policies want it
     Apply(ApplyArgs),
+    /// Show what is wanted of this host against what is seen, and how the last apply went
+    Status(StatusArgs),
     /// Give a VF to a network namespace
     Attach(Box<AttachArgs>),
     /// Take a VF back, as it was before
@@ -89,6 +91,18 @@ pub enum PlanOutput {
     Text,
     /// JSON, described in docs/json.md
     Json,
+}
+
+/// Form of a status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatusOutput {
+    /// Text for people
+    #[default]
+    Text,
+    /// JSON: the `status` of an SriovNetworkNodeState
+    Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// What to list.
@@ -202,6 +216,30 @@ pub struct ApplyArgs {
     /// Go on although VFs that somebody holds are interrupted
     #[arg(long)]
     pub disrupt: bool,
+}
+
+/// `virtfn status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Policies that say what is wanted; those that `apply --persist` keeps when absent
+    #[arg(short, long = "file", value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+
+    /// A label of this node, for the node selectors of policies
+    #[arg(long = "node-label", value_name = "KEY=VALUE")]
+    pub node_labels: Vec<String>,
+
+    /// Exit with status 3 when something differs, failed, is damaged or waits for a reboot
+    #[arg(long)]
+    pub check: bool,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: StatusOutput,
+
+    /// Where the host is seen
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `virtfn attach`.

@@ -7,6 +7,7 @@ mod detach;
 pub(crate) mod list;
 mod plan;
 mod record;
+mod status;
 pub(crate) mod target;
 mod topology;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: &Cli, ui: &mut Ui) -> Result<Exit, Failure> {
         Command::Topology(args) => topology::run(args, &site, ui)?,
         Command::Plan(args) => return plan::run(args, &site, ui),
         Command::Apply(args) => return apply::run(args, &site, ui),
+        Command::Status(args) => return status::run(args, &site, ui),
         Command::Attach(args) => attach::run(args, &site, ui)?,
         Command::Detach(args) => detach::run(args, &site, ui)?,
         Command::Record(args) => record::run(args, &site, ui)?,

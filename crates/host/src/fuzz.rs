@@ -102,6 +102,11 @@ pub fn fuzz_reboots(data: &[u8]) {
     drop(crate::kernel_args::parse_reboots(data));
 }
 
+/// A boot service, of which the command is read.
+pub fn fuzz_boot_unit(data: &[u8]) {
+    crate::persist::found::fuzz(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +177,10 @@ mod tests {
     #[test]
     fn counts_of_reboots_of_the_corpus_are_read_without_harm() {
         corpus("reboots", fuzz_reboots);
+    }
+
+    #[test]
+    fn boot_services_of_the_corpus_are_read_without_harm() {
+        corpus("boot_unit", fuzz_boot_unit);
     }
 }

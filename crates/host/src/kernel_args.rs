@@ -36,7 +36,7 @@ pub use facts::{kernel_facts, starved_pfs};
 pub(crate) use file::{GrubFile, words_of};
 pub use file::{GrubFileError, GrubFileProblem};
 pub(crate) use reboot_log::parse as parse_reboots;
-pub use reboot_log::{RebootLog, RebootLogError};
+pub use reboot_log::{AskedReboots, RebootLog, RebootLogError, asked_reboots};
 
 /// rpm-ostree makes a whole deployment for one argument.
 const OSTREE_PATIENCE: Duration = Duration::from_secs(600);

@@ -59,15 +59,15 @@ pub use engine::{Engine, Ground};
 pub use heal::Healed;
 pub use journal::{End, LastApply, LastPf, last_apply};
 pub use kernel_args::{
-    BootLoader, GrubFileError, GrubFileProblem, KernelArgumentError, RebootLog, RebootLogError,
-    Written, kernel_facts, starved_pfs, write_kernel_arguments,
+    AskedReboots, BootLoader, GrubFileError, GrubFileProblem, KernelArgumentError, RebootLog,
+    RebootLogError, Written, asked_reboots, kernel_facts, starved_pfs, write_kernel_arguments,
 };
 pub use ledger::{
     Before, BootId, Claim, Damage, Happening, Holders, Ledger, LedgerError, PastEvent, Record,
     RecordedStep, Stage,
 };
 pub use linux::Linux;
-pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared};
+pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared, who_applies};
 pub use owned::{DamagedPfRecord, OwnedPf, OwnedPfs, PfLedger, ReadOwnedError};
 pub use pci_ids::{PciNames, pci_names};
 pub use program::{Call, HostPrograms, ProgramError, ProgramFault, Programs};

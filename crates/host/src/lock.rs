@@ -150,6 +150,14 @@ pub fn shared(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, 
     )
 }
 
+/// Returns the processes that apply now, as far as `/proc` shows them; none when none does. Nothing
+/// is locked for it.
+#[must_use]
+pub fn who_applies(state: &StateDir) -> Vec<LockHolder> {
+    let path = state.lock(&LockOf::Apply.file_name());
+    std::fs::metadata(path).map_or_else(|_| Vec::new(), |metadata| holders(metadata.ino()))
+}
+
 /// Takes the lock if nobody has it.
 pub(crate) fn if_free(state: &StateDir, of: LockOf) -> Result<Option<Lock>, LockError> {
     match exclusive(state, of, Duration::ZERO) {

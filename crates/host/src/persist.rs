@@ -23,6 +23,7 @@
 mod conflict;
 mod edit;
 mod error;
+pub(crate) mod found;
 mod render;
 mod tell;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::root::HostRoot;
 
 pub use conflict::{Conflict, Rival, conflicts};
 pub use error::{Foreign, PersistError, UninstallError};
+pub use found::{Found, look};
 
 /// What is to be kept across reboots.
 #[derive(Clone, Debug, PartialEq, Eq)]

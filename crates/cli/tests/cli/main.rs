@@ -8,6 +8,7 @@
 mod list;
 mod output;
 mod plan;
+mod status;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -66,6 +66,46 @@ struct Stored {
     asked: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// What is on record of reboots that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedReboots {
+    /// Causes for which one was asked in this boot: it did not happen yet.
+    pub pending: Vec<String>,
+    /// Causes that former boots were to settle and did not, and how many boots that were.
+    pub unsettled: Vec<(String, usize)>,
+    /// Is the file damaged? Then nothing is known.
+    pub is_damaged: bool,
+}
+
+/// Reads what is on record of reboots that were asked for; nothing is changed.
+pub fn asked_reboots(root: &HostRoot) -> Result<AskedReboots, RebootLogError> {
+    let content = match Files::new(root).entry(FILE).map_err(file)? {
+        Entry::Absent => return Ok(AskedReboots::default()),
+        Entry::File(content) => content,
+        Entry::Link(_) | Entry::Dir | Entry::Other => {
+            return Err(file(refused("read", FILE, "it is no file")));
+        }
+    };
+    let boot = root
+        .read_text("/proc/sys/kernel/random/boot_id")
+        .map_err(file)?;
+    let Some(reboots) = parse(&content) else {
+        return Ok(AskedReboots {
+            is_damaged: true,
+            ..AskedReboots::default()
+        });
+    };
+    let mut asked = AskedReboots::default();
+    for (cause, boots) in reboots.asked {
+        if boots.contains(&boot) {
+            asked.pending.push(cause);
+        } else {
+            asked.unsettled.push((cause, boots.len()));
+        }
+    }
+    Ok(asked)
+}
+
 impl<'a> RebootLog<'a> {
     /// Opens the log of a host.
     pub fn open(root: &'a HostRoot) -> Result<Self, RebootLogError> {

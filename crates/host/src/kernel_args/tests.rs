@@ -366,7 +366,15 @@ fn reboots_are_counted_across_boots_and_damage_is_set_aside() {
         boot(id);
         ask().unwrap();
     }
+    let asked = asked_reboots(&root).unwrap();
+    assert_eq!(asked.pending, ["kernel argument intel_iommu=on"]);
     boot("boot-3");
+    let asked = asked_reboots(&root).unwrap();
+    assert_eq!(asked.pending, [""; 0]);
+    assert_eq!(
+        asked.unsettled,
+        [("kernel argument intel_iommu=on".to_owned(), 2)]
+    );
     assert_eq!(ask().unwrap_err().code().as_str(), "reboot-budget-spent");
     RebootLog::open(&root).unwrap().settle().unwrap();
     ask().unwrap();
@@ -378,6 +386,8 @@ fn reboots_are_counted_across_boots_and_damage_is_set_aside() {
         .unwrap()
         .write_all(b"}")
         .unwrap();
+    assert!(asked_reboots(&root).unwrap().is_damaged);
+    assert!(file.exists(), "looking moves nothing");
     assert!(RebootLog::open(&root).unwrap().was_damaged);
     assert!(
         temp.path()

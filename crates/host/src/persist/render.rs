@@ -248,7 +248,7 @@ fn service() -> String {
     )
 }
 
-fn command(boot: &BootApply) -> Result<String, PersistError> {
+pub(crate) fn command(boot: &BootApply) -> Result<String, PersistError> {
     let mut line = format!(
         "ExecStart={} apply --file {POLICIES}",
         plain_path(&boot.program)?
