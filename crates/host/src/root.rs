@@ -25,6 +25,11 @@ pub(crate) const FILE_LIMIT: usize = 64 * 1024;
 /// Most entries listed of one directory: 65,536 functions fit into one PCI domain.
 const LIST_LIMIT: usize = 128 * 1024;
 
+/// How often a path is looked up before it is given up: `openat2` answers `EAGAIN` when anything was
+/// renamed or mounted on the whole machine while it took a `..`, which most links of sysfs have. A try
+/// takes microseconds, and even beside somebody who does nothing but rename most succeed.
+const OPEN_TRIES: u32 = 1000;
+
 /// A host's root directory.
 #[derive(Debug)]
 pub struct HostRoot {
@@ -204,12 +209,19 @@ impl HostRoot {
         };
         let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT;
-        rustix::io::retry_on_intr(|| match self.lookup {
+        let open = || match self.lookup {
             Lookup::Beneath => {
                 rustix::fs::openat2(&self.dir, relative, flags, Mode::empty(), resolve)
             }
             Lookup::Plain => rustix::fs::openat(&self.dir, relative, flags, Mode::empty()),
-        })
+        };
+        for _ in 1..OPEN_TRIES {
+            match open() {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                opened => return opened,
+            }
+        }
+        open()
     }
 }
 
@@ -359,6 +371,29 @@ mod tests {
                 .unwrap_err()
                 .is_gone()
         );
+    }
+
+    /// A busy node mounts and renames all the time; `openat2` then answers `EAGAIN` for paths with `..`.
+    #[test]
+    fn renames_elsewhere_hide_no_device() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (temp, root) = tree();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (one, other) = (temp.path().join("one"), temp.path().join("other"));
+                std::fs::write(&one, "").unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let hidden = (0..30_000)
+                .filter(|_| !root.exists("/sys/bus/pci/devices/0000:01:00.0/numa_node"))
+                .count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(hidden, 0);
+        });
     }
 
     /// What a kernel before 5.6 gets, on this machine's own `/`.
