@@ -51,8 +51,7 @@ impl Ground for HostRoot {
     }
 
     fn can_have(&self, target: &NetnsTarget, vf: PciAddress) -> bool {
-        let netdevs = self.list(&format!("/sys/bus/pci/devices/{vf}/net"));
-        let came_back = netdevs.is_ok_and(|names| !names.is_empty());
+        let came_back = self.has_entry(&format!("/sys/bus/pci/devices/{vf}/net"), |_| true);
         netns::lives(self, target) && !came_back
     }
 }

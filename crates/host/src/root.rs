@@ -190,11 +190,28 @@ impl HostRoot {
         list_names(dir.as_fd()).map_err(error)
     }
 
+    /// Is there a name in a directory that `fits`? It hears all of them, also those not of text.
+    pub(crate) fn has_entry(&self, path: &str, fits: impl Fn(&[u8]) -> bool) -> bool {
+        let Ok(dir) = self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY) else {
+            return false;
+        };
+        let mut buffer = Vec::with_capacity(4096);
+        let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." && fits(name) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Is there a file, directory or device behind `path`?
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.open_file(path, OFlags::PATH).is_ok()
     }
+
     /// Opens a directory for many reads of it.
     pub(crate) fn dir(&self, path: &str) -> Result<Dir, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;

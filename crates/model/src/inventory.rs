@@ -261,8 +261,9 @@ impl Netdev {
     }
 }
 
-/// Is a `phys_port_name` that of an uplink: `p` and digits?
-fn is_uplink_port(port: &str) -> bool {
+/// Is a `phys_port_name` that of an uplink, `p` and digits, and not that of a representor?
+#[must_use]
+pub fn is_uplink_port(port: &str) -> bool {
     port.strip_prefix('p')
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }

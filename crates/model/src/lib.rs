@@ -46,7 +46,7 @@ pub use host::{DiscoverError, Host, Scope, StepError};
 pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};
 pub use inventory::{
     Function, Gap, Holder, HolderKind, Inventory, Netdev, Netns, NodeUse, PfFacts, RdmaDevice,
-    RdmaNetnsMode, Role, SubFunction, VdpaDevice, VfFacts, VfioNode,
+    RdmaNetnsMode, Role, SubFunction, VdpaDevice, VfFacts, VfioNode, is_uplink_port,
 };
 pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, VdpaKind};
 pub use parse::ParseError;

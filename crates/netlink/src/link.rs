@@ -62,7 +62,7 @@ const IFF_RUNNING: u32 = 0x40;
 pub struct Link {
     /// Index in its namespace.
     pub index: IfIndex,
-    /// Name in its namespace.
+    /// Name in its namespace; `?` and the index when it has one that is no [`IfName`].
     pub name: IfName,
     /// Alternative names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -139,6 +139,13 @@ impl Link {
         self.parent_dev.as_ref()?.parse().ok()
     }
 
+    /// Does it stand for a VF or a sub-function on the switch of its device?
+    #[must_use]
+    pub fn is_representor(&self) -> bool {
+        let port = self.phys_port_name.as_deref();
+        self.phys_switch_id.is_some() && port.is_some_and(|port| !model::is_uplink_port(port))
+    }
+
     /// Returns the link layer.
     #[must_use]
     pub fn link_type(&self) -> LinkType {
@@ -167,7 +174,6 @@ impl VfList {
 
 /// Lists all interfaces of the socket's namespace, without VFs.
 ///
-/// An interface whose name is no [`IfName`] is left out: it cannot be named in any configuration.
 pub fn links(socket: &mut Socket) -> Result<Vec<Link>, RequestError> {
     list(socket, VfList::Omit)
 }

@@ -209,6 +209,29 @@ fn the_next_attach_heals_a_vf_whose_namespace_went_away() {
     assert_eq!(machine.settled(), before);
 }
 
+/// Whoever has `NET_ADMIN` in a container names its interfaces as the kernel lets them.
+#[test]
+fn a_holder_cannot_keep_a_vf_by_the_names_that_it_gave() {
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    for dies in [false, true] {
+        let blue = Namespace::new("blue");
+        virtfn(&["attach", VF0, "--netns", blue.0, "--name", "net1"]).ok();
+        blue.ip(&["link", "set", "net1", "down"]);
+        blue.ip(&["link", "set", "net1", "name", "été"]);
+        let taken = netdev(PF1);
+        blue.ip(&["link", "property", "add", "dev", "été", "altname", &taken]);
+        if dies {
+            drop(blue);
+            eventually("the kernel to bring the VF back", || {
+                netdev_or_none(VF0).is_some()
+            });
+        }
+        virtfn(&["detach", VF0]).ok();
+        assert_eq!(machine.settled(), before);
+    }
+}
+
 #[test]
 fn a_namespace_that_is_not_there_changes_nothing() {
     let machine = Machine::with_vfs(1);

@@ -40,9 +40,7 @@ pub(crate) fn on_host(root: &HostRoot, function: PciAddress) -> Option<OnHost> {
         let switch = root.read_text(&format!("{dir}/{name}/phys_switch_id"));
         // Outside switchdev mode any port is the function's own.
         match (switch, port) {
-            (Ok(_), Ok(port)) => port
-                .strip_prefix('p')
-                .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit())),
+            (Ok(_), Ok(port)) => model::is_uplink_port(&port),
             _ => true,
         }
     });
@@ -55,6 +53,33 @@ pub(crate) fn on_host(root: &HostRoot, function: PciAddress) -> Option<OnHost> {
     })
 }
 
+/// Has a function a netdev in the host's namespace, by whatever name?
+///
+/// One that comes back from a container brings its name along, and not every name that the kernel
+/// takes is an [`IfName`].
+pub(crate) fn is_on_host(root: &HostRoot, function: PciAddress) -> bool {
+    let is_odd = |name: &[u8]| {
+        let name = std::str::from_utf8(name).ok();
+        name.and_then(|name| name.parse::<IfName>().ok()).is_none()
+    };
+    on_host(root, function).is_some()
+        || root.has_entry(&format!("{}/net", device(function)), is_odd)
+}
+
+/// Looks up the netdev of a function in the host's namespace, by whatever name.
+pub(super) fn link_on_host(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+) -> Result<Option<Link>, Fault> {
+    let socket = tools.sockets.route()?;
+    let found = match on_host(tools.root, function) {
+        Some(found) => netlink::link_by_index(socket, found.index, VfList::Omit)?,
+        None if is_on_host(tools.root, function) => among_all(socket, function)?,
+        None => None,
+    };
+    Ok(found)
+}
+
 /// Finds the netdev of a function among all interfaces of the socket's namespace.
 pub(super) fn among_all(
     socket: &mut Socket,
@@ -64,7 +89,7 @@ pub(super) fn among_all(
     let knows_parents = links.iter().any(|link| link.parent_bus.is_some());
     for link in links {
         let is_it = if knows_parents {
-            link.parent_pci() == Some(function)
+            link.parent_pci() == Some(function) && !link.is_representor()
         } else {
             // Hardware only: asking a software interface is a waste.
             link.kind.is_none()
@@ -84,7 +109,7 @@ pub(super) fn among_all(
 /// Waits for the netdev of a function in the host's namespace.
 pub(super) fn wait(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
     let mut events = Events::open()?;
-    if on_host(root, function).is_some() {
+    if is_on_host(root, function) {
         return Ok(());
     }
     if !root.exists(&device(function)) {
@@ -96,7 +121,9 @@ pub(super) fn wait(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
             "give it its kernel driver with `virtfn unbind {function}`"
         )));
     }
-    let found = wait::until(&mut events, NETDEV_PATIENCE, || on_host(root, function))?;
+    let found = wait::until(&mut events, NETDEV_PATIENCE, || {
+        is_on_host(root, function).then_some(())
+    })?;
     if found.is_some() {
         return Ok(());
     }
@@ -124,13 +151,7 @@ pub(super) fn at(
 ) -> Result<(), Fault> {
     match netns {
         NetnsTarget::Host => {
-            let link = match on_host(tools.root, function) {
-                Some(found) => {
-                    netlink::link_by_index(tools.sockets.route()?, found.index, VfList::Omit)?
-                }
-                None => None,
-            };
-            let link = link.ok_or_else(|| missing(netns))?;
+            let link = link_on_host(tools, function)?.ok_or_else(|| missing(netns))?;
             let socket = tools.sockets.route()?;
             work(&mut Site { socket, link })
         }
@@ -359,6 +380,21 @@ mod tests {
     #[test]
     fn a_function_without_netdev_has_none() {
         let (_dir, root) = sysfs(&[("class", "0x010802")]);
-        assert_eq!(on_host(&root, "0000:3b:00.0".parse().unwrap()), None);
+        let function = "0000:3b:00.0".parse().unwrap();
+        assert_eq!(on_host(&root, function), None);
+        assert!(!is_on_host(&root, function));
+    }
+
+    #[test]
+    fn a_netdev_with_an_odd_name_is_there_and_representors_alone_are_not() {
+        let function = "0000:3b:00.0".parse().unwrap();
+        let (_dir, root) = sysfs(&[("net/été/ifindex", "9")]);
+        assert!(is_on_host(&root, function));
+        let (_dir, root) = sysfs(&[
+            ("net/enp59s0_0/ifindex", "9"),
+            ("net/enp59s0_0/phys_port_name", "pf0vf0"),
+            ("net/enp59s0_0/phys_switch_id", "b8ce"),
+        ]);
+        assert!(!is_on_host(&root, function));
     }
 }

@@ -184,7 +184,7 @@ fn is_settled(root: &HostRoot, vf: PciAddress) -> bool {
             let is_nic = root
                 .read_text(&format!("{}/class", device(vf)))
                 .is_ok_and(|class| class.starts_with("0x02"));
-            !is_nic || super::netdev::on_host(root, vf).is_some()
+            !is_nic || super::netdev::is_on_host(root, vf)
         }
     }
 }

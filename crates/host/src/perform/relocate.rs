@@ -7,15 +7,21 @@
 //!
 //! A namespace that dies sends its hardware netdevs back to the host by itself, some time after its
 //! last user left, with the name they had in it (or `dev<index>`).
+//!
+//! Whoever had it may have named it as they liked: with bytes that are no [`IfName`], or with an
+//! alternative name that an interface of the host has, for which the kernel refuses the move
+//! (since Linux 6.6). Neither keeps it from coming home.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use model::{IfName, NetnsTarget, PciAddress};
 use netlink::{Events, Link, LinkChange, NetnsRef, Protocol, Socket, VfList};
+use rustix::io::Errno;
 
-use super::netdev::{among_all, at, free_alt_name, missing, on_host, taken};
+use super::netdev::{among_all, at, free_alt_name, is_on_host, link_on_host, missing, taken};
 use super::{Fault, Tools};
 use crate::netns::{NetnsError, OpenNetns};
 use crate::wait;
@@ -82,7 +88,7 @@ fn away(
     to: &NetnsTarget,
     name: &IfName,
 ) -> Result<(), Fault> {
-    let Err(fault) = send(tools, function, from, into.as_fd(), name) else {
+    let Err(fault) = send(tools, function, from, into.as_fd(), name, &BTreeSet::new()) else {
         return Ok(());
     };
     // It may be there nevertheless, under its old name, and then only the name is missing.
@@ -100,25 +106,43 @@ fn home(
     name: &IfName,
 ) -> Result<(), Fault> {
     let mut events = Events::open()?;
-    if on_host(tools.root, function).is_some() {
+    if is_on_host(tools.root, function) {
         return name_at_home(tools, function, name);
     }
     let host = own_netns()?;
     let arrival = free_name(tools, function, name)?;
-    match send(tools, function, from, host.as_fd(), &arrival) {
+    let mut sent = send(
+        tools,
+        function,
+        from,
+        host.as_fd(),
+        &arrival,
+        &BTreeSet::new(),
+    );
+    if sent
+        .as_ref()
+        .is_err_and(|fault| fault.errno() == Some(Errno::EXIST))
+    {
+        // Whoever had it gave it an alternative name that is another interface's name here.
+        let taken = names_on_host(tools)?;
+        sent = send(tools, function, from, host.as_fd(), &arrival, &taken);
+    }
+    match sent {
         Ok(()) => {}
         // A dead namespace gives it back by itself; one that was just left by its last process too.
         Err(fault) if is_dead(tools, from) => {
             tracing::debug!(pci = %function, %fault, "waiting for the netdev of a dead namespace");
         }
         Err(fault) => {
-            if on_host(tools.root, function).is_none() {
+            if !is_on_host(tools.root, function) {
                 return Err(fault);
             }
         }
     }
     let root = tools.root;
-    let back = wait::until(&mut events, RETURN_PATIENCE, || on_host(root, function))?;
+    let back = wait::until(&mut events, RETURN_PATIENCE, || {
+        is_on_host(root, function).then_some(())
+    })?;
     if back.is_none() {
         let what = "the kernel did not give its netdev back";
         return Err(Fault::too_late("no-netdev", what, RETURN_PATIENCE).remedy(
@@ -147,7 +171,7 @@ fn name_at_home(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> R
 
 /// Returns `name` if no other interface of the host has it, and a name made of the address if so.
 fn free_name(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> Result<IfName, Fault> {
-    let own = on_host(tools.root, function).map(|found| found.index);
+    let own = link_on_host(tools, function)?.map(|found| found.index);
     let found = netlink::link_by_name(tools.sockets.route()?, name, VfList::Omit)?;
     if found.is_none_or(|found| Some(found.index) == own) {
         return Ok(name.clone());
@@ -159,15 +183,30 @@ fn free_name(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> Resu
         .map_err(|error: model::ParseError| Fault::new("interface-name-taken", error))
 }
 
-/// Sends the one message, from inside the namespace that the netdev is in.
+/// Returns all names that interfaces of the host have.
+fn names_on_host(tools: &mut Tools<'_>) -> Result<BTreeSet<String>, Fault> {
+    let links = netlink::links(tools.sockets.route()?)?;
+    let names = links.into_iter().flat_map(|link| {
+        let name = link.name.to_string();
+        link.alt_names.into_iter().chain([name])
+    });
+    Ok(names.collect())
+}
+
+/// Sends the one message, from inside the namespace that the netdev is in; alternative names of it that
+/// are `taken` where it goes are taken from it before.
 fn send(
     tools: &mut Tools<'_>,
     function: PciAddress,
     from: &NetnsTarget,
     into: rustix::fd::BorrowedFd<'_>,
     name: &IfName,
+    taken: &BTreeSet<String>,
 ) -> Result<(), Fault> {
     let go = |socket: &mut Socket, link: Link| -> Result<(), Fault> {
+        for alt in link.alt_names.iter().filter(|alt| taken.contains(*alt)) {
+            netlink::remove_alt_name(socket, link.index, alt)?;
+        }
         // An alternative name of its own travels with it, and would be in its name's way.
         free_alt_name(socket, &link, name)?;
         let change = LinkChange {
@@ -179,10 +218,8 @@ fn send(
     };
     match from {
         NetnsTarget::Host => {
-            let found = on_host(tools.root, function).ok_or_else(|| missing(from))?;
-            let socket = tools.sockets.route()?;
-            let link = netlink::link_by_index(socket, found.index, VfList::Omit)?;
-            go(socket, link.ok_or_else(|| missing(from))?)
+            let link = link_on_host(tools, function)?;
+            go(tools.sockets.route()?, link.ok_or_else(|| missing(from))?)
         }
         NetnsTarget::Path { path, inode } => {
             let open = OpenNetns::open_same(tools.root, path, *inode)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use model::{IfIndex, OperState};
+use model::{IfIndex, IfName, OperState};
 
 use super::{
     IFF_RUNNING, IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_IFNAME, IFLA_INFO_KIND,
@@ -16,10 +16,14 @@ use crate::wire::{Attribute, Attributes, Message, align, u16_at, u32_at};
 /// Longest hardware address that is believed, in bytes: the kernel's `MAX_ADDR_LEN`.
 const LONGEST_ADDRESS: usize = 32;
 
-/// Most alternative names that are kept of one interface; the kernel sets no bound of its own.
-const MOST_ALT_NAMES: usize = 256;
+/// Most alternative names that are kept of one interface: as many as an attribute can hold. The kernel
+/// sets no bound of its own.
+const MOST_ALT_NAMES: usize = 64 * 1024 / 8;
 
 /// Reads an interface message; `None` when it is another one, or without an index or a name.
+///
+/// An interface is never left out for its name: whoever has one in a container gives it what name the
+/// kernel takes, and must not hide it from us thereby.
 pub(crate) fn link_message(message: Message<'_>) -> Option<Link> {
     if message.kind == RTM_NEWLINK {
         link(message.payload)
@@ -30,10 +34,11 @@ pub(crate) fn link_message(message: Message<'_>) -> Option<Link> {
 
 fn link(payload: &[u8]) -> Option<Link> {
     let flags = u32_at(payload, 8)?;
+    let index = IfIndex::new(u32_at(payload, 4)?)?;
     let mut attributes = Attributes::new(payload.get(align(IFINFOMSG)..)?);
     let mut link = Link {
-        index: IfIndex::new(u32_at(payload, 4)?)?,
-        name: attributes.find(IFLA_IFNAME)?.text()?.parse().ok()?,
+        index,
+        name: name(attributes.find(IFLA_IFNAME)?, index)?,
         alt_names: Vec::new(),
         arphrd: u16_at(payload, 2)?,
         up: flags & IFF_UP != 0,
@@ -68,6 +73,12 @@ fn link(payload: &[u8]) -> Option<Link> {
             return Some(link);
         }
     }
+}
+
+/// Reads a name, or makes one up for a name that is no [`IfName`], such as one of bytes above 127.
+fn name(attribute: Attribute<'_>, index: IfIndex) -> Option<IfName> {
+    let text = attribute.text().and_then(|text| text.parse().ok());
+    text.or_else(|| format!("?{index}").parse().ok())
 }
 
 fn take(link: &mut Link, attribute: Attribute<'_>) {

@@ -80,9 +80,22 @@ fn what_is_missing_is_none_and_no_name_is_no_link() {
     );
     assert_eq!(bare.oper, OperState::Unknown);
     assert_eq!(link(&link_payload(2, &[])), None);
-    assert_eq!(link(&link_payload(2, &[attribute(3, b"a/b\0")])), None);
     assert_eq!(link(&link_payload(0, &[attribute(3, b"lo\0")])), None);
     assert_eq!(link(&[0; 15]), None);
+}
+
+#[test]
+fn no_name_hides_an_interface() {
+    for name in [
+        &b"\xff\xfe\0"[..],
+        "été\0".as_bytes(),
+        b"a/b\0",
+        b"a-name-that-is-far-too-long\0",
+        b"\0",
+    ] {
+        let named = link(&link_payload(7, &[attribute(3, name)])).unwrap();
+        assert_eq!(named.name.as_str(), "?7");
+    }
 }
 
 #[test]
