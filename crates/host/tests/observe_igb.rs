@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use host::{HostRoot, Linux};
 use model::{HolderKind, Host, Netns, PciAddress, Scope, VfIndex};
@@ -24,6 +24,18 @@ fn pf(linux: &mut Linux) -> PciAddress {
     let nic = pfs.find(|function| function.class.is_network());
     nic.expect("this test needs an SR-IOV NIC: run it in the lab")
         .address
+}
+
+/// Takes the NIC and makes it quiet: no VFs, and no link that could come up in the middle of a test.
+fn take() -> (MutexGuard<'static, ()>, Linux, PciAddress) {
+    let alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut linux = Linux::this_machine().unwrap();
+    let pf = pf(&mut linux);
+    set_num_vfs(pf, 0);
+    let seen = linux.observe(Scope::All).unwrap();
+    let name = seen.get(pf).unwrap().netdev_name().unwrap();
+    ip(&["link", "set", name.as_str(), "down"]);
+    (alone, linux, pf)
 }
 
 fn set_num_vfs(pf: PciAddress, count: u16) {
@@ -54,9 +66,7 @@ fn observe_during(linux: &mut Linux, change: impl FnOnce() + Send) -> usize {
 #[test]
 #[ignore = "needs the lab's igb"]
 fn vfs_come_and_go_during_the_pass() {
-    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut linux = Linux::this_machine().unwrap();
-    let pf = pf(&mut linux);
+    let (_alone, mut linux, pf) = take();
     let passes = observe_during(&mut linux, || {
         for _ in 0..ROUNDS {
             set_num_vfs(pf, 7);
@@ -74,9 +84,7 @@ fn vfs_come_and_go_during_the_pass() {
 #[test]
 #[ignore = "needs the lab's igb"]
 fn the_pf_is_removed_and_found_again_during_the_pass() {
-    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut linux = Linux::this_machine().unwrap();
-    let pf = pf(&mut linux);
+    let (_alone, mut linux, pf) = take();
     observe_during(&mut linux, || {
         for _ in 0..ROUNDS {
             set_num_vfs(pf, 2);
@@ -92,9 +100,7 @@ fn the_pf_is_removed_and_found_again_during_the_pass() {
 #[test]
 #[ignore = "needs the lab's igb"]
 fn one_function_is_seen_as_in_the_whole() {
-    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut linux = Linux::this_machine().unwrap();
-    let pf = pf(&mut linux);
+    let (_alone, mut linux, pf) = take();
     set_num_vfs(pf, 4);
     let whole = linux.observe(Scope::All).unwrap();
     for (vf, _) in whole.vfs() {
@@ -113,9 +119,7 @@ fn ip(words: &[&str]) {
 #[test]
 #[ignore = "needs the lab's igb"]
 fn a_vf_in_another_namespace_is_seen_there_and_held() {
-    let _alone = NIC.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut linux = Linux::this_machine().unwrap();
-    let pf = pf(&mut linux);
+    let (_alone, mut linux, pf) = take();
     set_num_vfs(pf, 2);
     let before = linux.observe(Scope::All).unwrap();
     let vf = before.vf_of(pf, VfIndex(1)).unwrap();
