@@ -123,7 +123,7 @@ pub enum ListWhat {
 #[derive(Args, Debug)]
 pub struct StateArgs {
     /// Look at a recorded host instead of this one: what `virtfn record` wrote
-    #[arg(long, value_name = "PATH", alias = "state")]
+    #[arg(long, value_name = "PATH", visible_alias = "state")]
     pub recorded: Option<PathBuf>,
 }
 
@@ -173,7 +173,8 @@ pub struct TopologyArgs {
 /// Policies and what they are held against.
 #[derive(Args, Debug)]
 pub struct PolicyArgs {
-    /// SriovNetworkNodePolicy objects, as YAML or JSON; a directory is read in order of its names
+    /// SriovNetworkNodePolicy objects, or the node's SriovNetworkNodeState, as YAML or JSON; a directory
+    /// is read in order of its names
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
 
@@ -216,6 +217,19 @@ pub struct ApplyArgs {
     /// Go on although VFs that somebody holds are interrupted
     #[arg(long)]
     pub disrupt: bool,
+
+    /// Go on although a PF is reconfigured that carries the default route, the way to the API server, or
+    /// the host's own storage
+    #[arg(long)]
+    pub allow_default_route: bool,
+
+    /// Write the kernel arguments that are needed; they take effect at the next boot
+    #[arg(long)]
+    pub kernel_args: bool,
+
+    /// Write the firmware settings of NICs that are needed; they take effect at the next boot
+    #[arg(long)]
+    pub firmware: bool,
 }
 
 /// `virtfn status`.

@@ -10,6 +10,7 @@ mod record;
 mod status;
 pub(crate) mod target;
 mod topology;
+mod wanted;
 
 use std::error::Error;
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
-use api::crd::{PolicyFileError, read_policies};
+use api::crd::{NodeStateDocument, PolicyFileError, read_documents};
 use model::{Code, Explain, NodePolicy};
 
 use crate::ui::Ui;
@@ -90,20 +90,28 @@ impl Explain for PoliciesError {
     }
 }
 
-/// Reads all policies, and tells what in them has no effect.
-pub(crate) fn read(paths: &[PathBuf], ui: &mut Ui) -> Result<Vec<NodePolicy>, PoliciesError> {
-    let mut policies = Vec::new();
+/// What files hold, in the order of the files.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    pub(crate) policies: Vec<NodePolicy>,
+    pub(crate) states: Vec<NodeStateDocument>,
+}
+
+/// Reads all policies and node states, and tells what in them has no effect.
+pub(crate) fn read(paths: &[PathBuf], ui: &mut Ui) -> Result<Documents, PoliciesError> {
+    let mut documents = Documents::default();
     for path in paths {
         for file in files(path)? {
             let text = read_file(&file)?;
-            let read = read_policies(&text, &file.display().to_string())?;
+            let read = read_documents(&text, &file.display().to_string())?;
             for warning in &read.warnings {
                 ui.warn(warning);
             }
-            policies.extend(read.policies);
+            documents.policies.extend(read.policies);
+            documents.states.extend(read.node_states);
         }
     }
-    Ok(policies)
+    Ok(documents)
 }
 
 /// Reads the labels of this node.

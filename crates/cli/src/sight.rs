@@ -10,7 +10,7 @@ use host::{AccessError, Linux, PciNames, Tree, TreeError, UnpackError, pci_names
 use model::{Code, DiscoverError, Explain, Host, Inventory, PciId, Scope};
 
 use crate::failure::Failure;
-use crate::workplace::{Site, Workplace};
+use crate::workplace::{Site, Workplace, host_name};
 
 /// Largest recording that is read; one of 1,024 VFs has about 5 MB.
 const RECORDING_LIMIT: u64 = 256 * 1024 * 1024;
@@ -175,12 +175,7 @@ impl Sight {
         if self.recording.is_some() {
             return None;
         }
-        let name = self
-            .linux
-            .root()
-            .read_text("/proc/sys/kernel/hostname")
-            .ok()?;
-        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+        host_name(self.linux.root())
     }
 }
 

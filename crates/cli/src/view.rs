@@ -14,7 +14,10 @@ use model::{Guid, MacAddr, PciAddress};
 use serde::{Deserialize, Serialize};
 
 pub use build::{Names, host_view};
-pub use plan::{InterruptView, PLAN_SCHEMA, PfPlanView, PlanView, StepView, plan_view};
+pub use plan::{
+    FirmwareView, InterruptView, KernelArgumentView, ObstacleView, PLAN_SCHEMA, PfPlanView,
+    PlanView, RefusalView, StepView, plan_view,
+};
 pub use pools::pool_views;
 
 /// Name and version of the format of [`HostView`].

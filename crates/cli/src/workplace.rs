@@ -68,6 +68,14 @@ impl Site {
         }
     }
 
+    /// Returns the name of the host; a recorded one has none.
+    pub(crate) fn host_name(&self) -> Option<String> {
+        match &self.place {
+            Place::Recording(_) => None,
+            Place::Here | Place::Beneath(_) => host_name(&self.root().ok()?),
+        }
+    }
+
     /// Opens the host's files.
     pub(crate) fn root(&self) -> Result<HostRoot, AccessError> {
         match &self.place {
@@ -118,6 +126,12 @@ impl Workplace {
             checkpoints: self.checkpoints.as_ref(),
         }
     }
+}
+
+/// Returns the name of the host that runs here.
+pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
+    let name = root.read_text("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 #[cfg(feature = "kill-points")]

@@ -1,40 +1,47 @@
-//! Making a plan true: all PFs at once, each with its steps in order.
+//! Making a decision true: all PFs at once, each with its steps in order.
 //!
 //! ```text
-//! lock apply ─ heal ─ lock PFs ─ observe, plan again ─ journal ─┬─ PF 1: step, step, …  ─┬─ observe, plan again
-//!                                                               └─ PF 2: step, step, …  ─┘   = what remains
+//! lock apply ─ heal ─ lock PFs ─ observe, decide ─ journal ─┬─ PF 1: own it, step, step, … ─┬─ observe, decide
+//!                                                           └─ PF 2: step, …, disown it    ─┘  = what remains
 //! ```
 //!
 //! The plan that was shown is what is done: if the host changed since, so that the plan for a PF
-//! would be another one now, that PF is left alone. A PF that fails stops at that step and does not
-//! stop the others; nothing is taken back then, because the next apply goes on from there, and
-//! removing VFs again would hurt more than it helps.
+//! would be another one now, that PF is left alone. What fails stops as little as possible:
 //!
-//! A plan may end where VFs do not exist yet that later steps are about ([`model::PfPlan::is_cut`]);
-//! then the PF is observed and planned again, until nothing is left.
+//! - a step about a VF: the other steps of that VF; its neighbours go on;
+//! - a step about a PF: the rest of that PF; the other PFs go on.
+//!
+//! Nothing is taken back then, because the next apply goes on from there, and removing VFs again would
+//! hurt more than it helps. A step that waits for a reboot is left out.
+//!
+//! A plan may end where VFs do not exist yet that later steps are about ([`model::PfPlan::is_cut`]),
+//! or name VFs that come to be elsewhere; then the PF is observed and planned again, until nothing is
+//! left.
+//!
+//! Records: a PF's first state is noted and the PF is owned before its first step, so that whatever
+//! a kill leaves behind can be given back; it is disowned after the last step of giving it back.
 
 mod report;
 #[cfg(test)]
 mod tests;
+mod work;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use model::{DiscoverError, Host, Inventory, PfPlan, Plan, PlannedStep, Scope};
+use model::{DiscoverError, Host, Inventory, PciAddress, PfPlan, Plan, Scope};
+use policy::Decision;
 
-pub use report::{Applied, ApplyError, Event, PfApplied, PfFault};
+pub use report::{Applied, ApplyError, Event, PfApplied, PfFault, Undecided, VfFault};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::engine::{Engine, Ground, PATIENCE};
 use crate::journal::{Journal, LastApply, last_apply};
 use crate::ledger::{BootId, Ledger};
 use crate::lock::{Lock, LockOf, exclusive, if_free};
-use crate::state::StateDir;
-
-/// How often the plan of one PF may go on after it was cut. One cut is normal: the VFs are created,
-/// then configured.
-const MOST_ROUNDS: usize = 4;
+use crate::owned::PfLedger;
+use crate::state::{StateDir, StateError};
+use work::Work;
 
 /// What apply works with.
 #[derive(Clone, Copy)]
@@ -43,6 +50,8 @@ pub struct ApplyContext<'a> {
     pub state: &'a StateDir,
     /// Who has which VF.
     pub ledger: &'a Ledger,
+    /// Which PFs were configured.
+    pub owned: PfLedger<'a>,
     /// Which boot this is.
     pub boot: &'a BootId,
     /// What is asked of the host beside observing it.
@@ -53,33 +62,42 @@ pub struct ApplyContext<'a> {
     pub patience: Duration,
 }
 
-/// Makes a plan true.
+/// Says what is to be done to a host that looks like this: what [`policy::decide`] gives.
 ///
-/// `open` opens the host once per PF, `plan` says what is to be done now, `shown` is the plan that
-/// somebody agreed to, or `None` when whatever `plan` says is agreed to. `tell` hears of progress.
+/// It is asked several times, and must look for what it depends on afresh, such as the records of
+/// PFs.
+pub type Decide<'a> = dyn Fn(&Inventory) -> Result<Decision, Undecided> + Sync + 'a;
+
+/// Makes a decision true.
+///
+/// `open` opens the host once per PF, `decide` says what is to be done now, `shown` is the plan that
+/// somebody agreed to, or `None` when whatever `decide` says is agreed to. `tell` hears of progress.
 pub fn apply<H: Host>(
     context: ApplyContext<'_>,
     open: &(dyn Fn() -> Result<H, DiscoverError> + Sync),
-    plan: &(dyn Fn(&Inventory) -> Plan + Sync),
+    decide: &Decide<'_>,
     shown: Option<&Plan>,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Applied, ApplyError> {
     let _apply = lock_apply(context, tell)?;
-    let interrupted = interrupted(context);
+    let interrupted = interrupted(context, tell)?;
     if let Some(last) = &interrupted {
         tell(Event::Interrupted(last.clone()));
     }
+    set_damaged_records_aside(context, tell)?;
     let mut host = open()?;
     heal(context, &mut host, tell);
-    let fresh = plan(&host.observe(Scope::All)?);
-    let wanted = shown.unwrap_or(&fresh).pfs.iter();
+    let fresh = decide(&host.observe(Scope::All)?)?;
+    let wanted = shown.unwrap_or(&fresh.plan).pfs.iter();
     let wanted = wanted.filter(|pf| !pf.steps.is_empty());
     let (locks, unlocked) = lock_pfs_within(context, wanted, PATIENCE);
     context.checkpoints.passed(Checkpoint::Locked);
 
     // Again, because only now nobody else changes these PFs.
-    let fresh = plan(&host.observe(Scope::All)?);
-    let (todo, outdated) = compare(locks.iter().map(|(pf, _)| pf), &fresh, shown.is_some());
+    let seen = host.observe(Scope::All)?;
+    let fresh = decide(&seen)?;
+    let agreed = locks.iter().map(|(pf, _)| pf);
+    let (todo, outdated) = compare(agreed, &seen, &fresh.plan, shown.is_some());
     let mut pfs: Vec<PfApplied> = unlocked.into_iter().chain(outdated).collect();
     if !todo.is_empty() {
         let journal = Journal::begin(context.state, context.boot, &todo)?;
@@ -87,20 +105,28 @@ pub fn apply<H: Host>(
         let work = Work {
             context,
             open,
-            plan,
+            decide,
+            seen: &seen,
+            decision: &fresh,
             journal: &journal,
         };
-        pfs.extend(all_pfs(work, todo, tell));
+        pfs.extend(work::all_pfs(work, todo, tell));
         context.checkpoints.passed(Checkpoint::Unconfirmed);
-        let failed = pfs.iter().filter(|pf| pf.outcome.is_err()).count();
+        let failed = pfs.iter().filter(|pf| !pf.is_complete()).count();
         journal.end(u32::try_from(failed).unwrap_or(u32::MAX))?;
         context.checkpoints.passed(Checkpoint::Confirmed);
     }
+    pfs.extend(keep_records(context, &seen, &fresh, &pfs));
     pfs.sort_by_key(|pf| pf.pf);
-    let remaining = plan(&host.observe(Scope::All)?);
+    let (remaining, undecided) = match decide(&host.observe(Scope::All)?) {
+        Ok(decision) => (decision.plan, None),
+        Err(error) => (Plan::default(), Some(error)),
+    };
     Ok(Applied {
         pfs,
+        forgotten: fresh.forget,
         remaining,
+        undecided,
         interrupted,
     })
 }
@@ -113,15 +139,73 @@ fn lock_apply(context: ApplyContext<'_>, tell: &mut dyn FnMut(Event)) -> Result<
     Ok(exclusive(context.state, LockOf::Apply, context.patience)?)
 }
 
-/// Returns the former apply if it died. A journal that cannot be read is no reason not to apply.
-fn interrupted(context: ApplyContext<'_>) -> Option<LastApply> {
+/// Returns the former apply if it died. A journal that cannot be read is no reason not to apply: it is
+/// no recipe, so it is set aside and said.
+fn interrupted(
+    context: ApplyContext<'_>,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Option<LastApply>, StateError> {
     match last_apply(context.state) {
-        Ok(last) => last.filter(|last| last.was_interrupted(context.boot)),
+        Ok(last) => Ok(last.filter(|last| last.was_interrupted(context.boot))),
         Err(error) => {
-            tracing::warn!(%error, "journal of the former apply not read");
-            None
+            let path = context.state.apply_journal();
+            let kept = path.with_extension("damaged");
+            match std::fs::rename(&path, &kept) {
+                Ok(()) => {
+                    tell(Event::SetAside {
+                        path,
+                        kept,
+                        error: Box::new(error),
+                    });
+                    Ok(None)
+                }
+                Err(source) => Err(StateError::new("keep aside", &path, source)),
+            }
         }
     }
+}
+
+/// Sets records of PFs aside that cannot be believed. A PF that is wanted gets a new one.
+fn set_damaged_records_aside(
+    context: ApplyContext<'_>,
+    tell: &mut dyn FnMut(Event),
+) -> Result<(), ApplyError> {
+    for damaged in context.owned.read()?.damaged {
+        let kept = context.owned.keep_aside(&damaged)?;
+        tell(Event::SetAside {
+            path: damaged.path.clone(),
+            kept,
+            error: Box::new(damaged),
+        });
+    }
+    Ok(())
+}
+
+/// Keeps the records of PFs that nothing was to be done to: those that are wanted are owned, those of
+/// which only the record is left are forgotten.
+fn keep_records(
+    context: ApplyContext<'_>,
+    seen: &Inventory,
+    decision: &Decision,
+    pfs: &[PfApplied],
+) -> Vec<PfApplied> {
+    let busy: BTreeSet<PciAddress> = pfs.iter().map(|pf| pf.pf).collect();
+    let mut failed = Vec::new();
+    let mut note = |pf, outcome: Result<(), StateError>| {
+        if let Err(error) = outcome {
+            failed.push(PfApplied::without_steps(pf, seen, error.into()));
+        }
+    };
+    for (pf, wanted) in &decision.desired.pfs {
+        if let Some(function) = seen.get(*pf).filter(|_| !busy.contains(pf)) {
+            let owned = context.owned.note_original(function);
+            note(*pf, owned.and_then(|()| context.owned.own(wanted)));
+        }
+    }
+    for pf in &decision.forget {
+        note(*pf, context.owned.disown(*pf));
+    }
+    failed
 }
 
 fn heal(context: ApplyContext<'_>, host: &mut impl Host, tell: &mut dyn FnMut(Event)) {
@@ -161,6 +245,7 @@ fn lock_pfs_within<'p>(
 /// Finds what is to be done now among what was agreed to.
 fn compare<'p>(
     agreed: impl Iterator<Item = &'p PfPlan>,
+    seen: &Inventory,
     fresh: &Plan,
     was_shown: bool,
 ) -> (Vec<PfPlan>, Vec<PfApplied>) {
@@ -169,6 +254,9 @@ fn compare<'p>(
     for agreed in agreed {
         let now = fresh.pfs.iter().find(|plan| plan.pf == agreed.pf);
         match now {
+            None if seen.get(agreed.pf).is_none() => {
+                outdated.push(PfApplied::not_begun(agreed, PfFault::Gone));
+            }
             // Whoever had the lock before us did it.
             None => {}
             Some(now) if now.steps.is_empty() => {}
@@ -177,127 +265,4 @@ fn compare<'p>(
         }
     }
     (todo, outdated)
-}
-
-/// What the threads share.
-struct Work<'a, H> {
-    context: ApplyContext<'a>,
-    open: &'a (dyn Fn() -> Result<H, DiscoverError> + Sync),
-    plan: &'a (dyn Fn(&Inventory) -> Plan + Sync),
-    journal: &'a Journal,
-}
-
-impl<H> Clone for Work<'_, H> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<H> Copy for Work<'_, H> {}
-
-/// Does all PFs at once, each on a thread with the host to itself.
-fn all_pfs<H: Host>(
-    work: Work<'_, H>,
-    plans: Vec<PfPlan>,
-    tell: &mut dyn FnMut(Event),
-) -> Vec<PfApplied> {
-    let (events, heard): (Sender<Event>, Receiver<Event>) = channel();
-    thread::scope(|scope| {
-        let threads: Vec<_> = plans
-            .into_iter()
-            .map(|plan| {
-                let events = events.clone();
-                scope.spawn(move || one_pf(work, &plan, &events))
-            })
-            .collect();
-        drop(events);
-        // Ends when the last thread dropped its end.
-        heard.iter().for_each(&mut *tell);
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    })
-}
-
-fn one_pf<H: Host>(work: Work<'_, H>, plan: &PfPlan, events: &Sender<Event>) -> PfApplied {
-    let mut made = Vec::new();
-    let outcome = rounds(work, plan, &mut made, events);
-    // The receiver lives as long as the threads do.
-    let _heard = events.send(Event::PfEnded {
-        pf: plan.pf,
-        failed: outcome.is_err(),
-    });
-    PfApplied {
-        pf: plan.pf,
-        name: plan.name.clone(),
-        made,
-        outcome,
-    }
-}
-
-fn rounds<H: Host>(
-    work: Work<'_, H>,
-    plan: &PfPlan,
-    made: &mut Vec<PlannedStep>,
-    events: &Sender<Event>,
-) -> Result<(), PfFault> {
-    let mut host = (work.open)()?;
-    let mut plan = plan.clone();
-    for _round in 0..MOST_ROUNDS {
-        steps(work, &mut host, &plan, made, events)?;
-        if !plan.is_cut {
-            return Ok(());
-        }
-        let next = (work.plan)(&host.observe(Scope::All)?);
-        let Some(next) = next.pfs.into_iter().find(|next| next.pf == plan.pf) else {
-            return Ok(());
-        };
-        plan = next;
-        work.journal.more(plan.pf, &plan.steps)?;
-    }
-    Err(PfFault::Endless {
-        rounds: MOST_ROUNDS,
-    })
-}
-
-fn steps<H: Host>(
-    work: Work<'_, H>,
-    host: &mut H,
-    plan: &PfPlan,
-    made: &mut Vec<PlannedStep>,
-    events: &Sender<Event>,
-) -> Result<(), PfFault> {
-    let pf = plan.pf;
-    let of = made.len() + plan.steps.len();
-    for planned in &plan.steps {
-        let at = made.len();
-        let _heard = events.send(Event::StepBegun {
-            pf,
-            number: at + 1,
-            of,
-            step: planned.step.clone(),
-        });
-        work.journal.step_begun(pf, at)?;
-        let begun = Instant::now();
-        if let Err(source) = host.perform(&planned.step) {
-            work.journal.step_failed(pf, at, source.to_string())?;
-            return Err(source.into());
-        }
-        work.journal.step_made(pf, at)?;
-        made.push(planned.clone());
-        work.context.checkpoints.passed(Checkpoint::StepMade);
-        let _heard = events.send(Event::StepMade {
-            pf,
-            number: at + 1,
-            of,
-            step: planned.step.clone(),
-            elapsed: begun.elapsed(),
-        });
-    }
-    Ok(())
 }

@@ -11,6 +11,10 @@ pub enum Checkpoint {
     Locked,
     /// What will be done, and how to take it back, is on the disk.
     Recorded,
+    /// It is on record that the PF is ours.
+    Owned,
+    /// The record that the PF is ours is gone.
+    Disowned,
     /// A step was made.
     StepMade,
     /// A step was taken back.

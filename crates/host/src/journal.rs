@@ -53,11 +53,12 @@ pub struct LastPf {
     pub pf: PciAddress,
     /// The steps in order.
     pub steps: Vec<RecordedStep>,
-    /// How many steps were made.
+    /// How far it came: the steps before this one were made, but for those of VFs that failed and those
+    /// that wait for a reboot.
     pub made: usize,
     /// Was the step behind those begun?
     pub begun: bool,
-    /// Why the step behind those could not be made.
+    /// Why the last step that failed could not be made.
     pub failed: Option<String>,
 }
 
@@ -243,7 +244,7 @@ impl LastApply {
         match line {
             Line::Begin { pf: address, step } => {
                 if let Some(pf) = self.pf_mut(address) {
-                    pf.begun = step == pf.made;
+                    pf.begun = step >= pf.made;
                 }
             }
             Line::Made { pf: address, step } => {

@@ -14,6 +14,7 @@
 //! | know who has which VF | [`Ledger`] |
 //! | know which interfaces the host itself needs | [`see_uplinks`] |
 //! | know which PFs were configured, and what they had before | [`PfLedger`] |
+//! | ask and write the firmware of NICs | [`see_firmware`], [`write_firmware`] |
 //! | keep it so across reboots | [`persist`] |
 //! | see what the kernel offers, write its arguments | [`kernel_facts`], [`write_kernel_arguments`] |
 
@@ -25,6 +26,7 @@ mod discover;
 mod driver;
 mod engine;
 mod files;
+mod firmware;
 #[doc(hidden)]
 pub mod fuzz;
 mod heal;
@@ -49,13 +51,16 @@ mod uplink;
 mod wait;
 
 pub use addressing::{Addressing, FoundInterface, address, look_at_interface};
-pub use apply::{Applied, ApplyContext, ApplyError, Event, PfApplied, PfFault, apply};
+pub use apply::{
+    Applied, ApplyContext, ApplyError, Decide, Event, PfApplied, PfFault, Undecided, VfFault, apply,
+};
 pub use attach::{Adoption, AttachError, Attached, DetachError, Detached, HealError, StepFault};
 #[cfg(feature = "kill-points")]
 pub use checkpoint::KillAt;
 pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};
 pub use discover::config;
 pub use engine::{Engine, Ground};
+pub use firmware::{FirmwareToolError, see_firmware, write_firmware};
 pub use heal::Healed;
 pub use journal::{End, LastApply, LastPf, last_apply};
 pub use kernel_args::{

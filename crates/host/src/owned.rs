@@ -155,13 +155,18 @@ impl<'a> PfLedger<'a> {
         Ok(owned)
     }
 
+    /// Is there a record of a PF, believable or not?
+    #[must_use]
+    pub fn is_recorded(&self, pf: PciAddress) -> bool {
+        self.root.exists(&record_path(pf))
+    }
+
     /// Notes what a PF has before it is configured for the first time; later calls change nothing.
     ///
     /// To be called before the first step on the PF.
     pub fn note_original(&self, pf: &Function) -> Result<(), StateError> {
-        let is_recorded = self.root.exists(&record_path(pf.address));
         let path = self.state.original(pf.address);
-        if is_recorded || path.exists() {
+        if self.is_recorded(pf.address) || path.exists() {
             return Ok(());
         }
         write_atomic(&path, &Note::of(Original::of(pf)).to_bytes())
@@ -169,7 +174,8 @@ impl<'a> PfLedger<'a> {
 
     /// Records what a PF was given, unless that is on record already.
     ///
-    /// To be called once all steps on the PF were made, and also when there were none to make.
+    /// To be called before the first step on the PF, so that whatever a kill leaves behind can be given
+    /// back, and also when there is nothing to do to it.
     pub fn own(&self, given: &PfDesired) -> Result<(), StateError> {
         let record = PfRecord::from(given);
         match self.record(given.pf) {

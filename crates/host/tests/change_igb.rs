@@ -17,8 +17,8 @@ use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::{
-    ApplyContext, BootId, Checkpoint, Checkpoints, Engine, HostRoot, Ledger, Linux, StateDir,
-    Uninterrupted, netns,
+    ApplyContext, BootId, Checkpoint, Checkpoints, Engine, HostRoot, Ledger, Linux, PfLedger,
+    StateDir, Uninterrupted, netns,
 };
 use model::{
     AttachInterface, AttachRequest, BindTarget, Desired, Explain, Function, Holder, HolderKind,
@@ -483,15 +483,19 @@ fn a_setting_that_the_driver_lacks_names_it_and_changes_nothing() {
 #[ignore = "needs the lab's igb"]
 fn a_policy_becomes_true_and_a_second_run_does_nothing() {
     let bench = Bench::new();
-    let plan = |seen: &Inventory| policy::plan(seen, &desired());
+    let decide = |seen: &Inventory| {
+        let known = policy::Circumstances::default();
+        Ok(policy::decide(seen, &desired(), &known))
+    };
     let open = || Ok(bench.linux());
-    let apply = || host::apply(bench.context(), &open, &plan, None, &mut |_| {}).unwrap();
+    let apply = || host::apply(bench.context(), &open, &decide, None, &mut |_| {}).unwrap();
     let applied = apply();
     assert!(applied.is_complete(), "{applied:#?}");
     let driver = |index| bench.vf(index).driver.unwrap().to_string();
     let drivers = [0, 1, 2].map(driver);
     assert_eq!(drivers, ["igbvf", "igbvf", "vfio-pci"]);
     assert!(apply().pfs.is_empty(), "the second run did something");
+    bench.context().owned.disown(pf()).unwrap();
 }
 
 impl Bench {
@@ -499,6 +503,7 @@ impl Bench {
         ApplyContext {
             state: &self.state,
             ledger: &self.ledger,
+            owned: PfLedger::new(&self.root, &self.state),
             boot: &self.boot,
             ground: &self.root,
             checkpoints: &Uninterrupted,

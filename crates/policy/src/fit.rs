@@ -4,6 +4,7 @@
 //! resolved already, a `SriovNetworkNodeState`, and for what depends on all policies together: the
 //! eswitch mode of a PF that somebody else looks after.
 
+use crate::vendor::mellanox;
 use model::{Code, Desired, EswitchMode, Explain, Function, Inventory, Mtu, PciAddress, PfDesired};
 
 /// Something wanted of a PF that it cannot have.
@@ -123,7 +124,7 @@ fn problems(pf: Option<&Function>, wanted: &PfDesired) -> Vec<MisfitProblem> {
     };
     let mut problems = Vec::new();
     if !wanted.externally_managed {
-        if wanted.num_vfs > facts.total_vfs {
+        if wanted.num_vfs > facts.total_vfs && !mellanox::can_offer_more(pf.id) {
             problems.push(MisfitProblem::TooManyVfs {
                 wanted: wanted.num_vfs,
                 offered: facts.total_vfs,

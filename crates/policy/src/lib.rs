@@ -1,9 +1,9 @@
 //! Pure decisions: what policies mean for a host, and the steps that get it there.
 //!
 //! ```text
-//! policies ─ resolve ─▶ Desired ─ plan ─▶ Plan ─ check ─▶ performed by `host`
-//!               ▲                  ▲
-//!           Inventory          Inventory
+//! policies ─ resolve ─▶ Desired ─ decide ─▶ Decision ─ check ─▶ performed by `host`
+//!               ▲                   ▲   (plan, release, kernel, firmware)
+//!           Inventory           Inventory
 //!               ▼
 //! AttachRequest ─ attach ─▶ AttachPlan
 //!         Pools ─ pool::offer ─▶ Offer
@@ -17,6 +17,7 @@
 
 mod attach;
 mod check;
+mod decide;
 mod drift;
 mod drivers;
 mod fit;
@@ -38,13 +39,14 @@ pub mod vendor;
 
 pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
 pub use check::{InUse, Interrupted, check};
+pub use decide::{Circumstances, Decision, FirmwareNeed, decide};
 pub use drift::{Difference, PfStanding, drift};
 pub use drivers::{PfDriver, pf_driver};
 pub use fit::{Misfit, MisfitProblem, misfits};
 pub use guid::{GuidError, vf_guid};
 pub use plan::plan;
 pub use release::{Original, Owned, Release, release};
-pub use render::render;
+pub use render::{render, render_decision};
 pub use resolve::{Note, NoteKind, ResolveError, ResolveProblem, Resolved, Trouble, resolve};
 pub use uplink::{
     Burden, Purpose, UplinkFacts, UplinkInUse, UplinkRefused, UplinkUse, check_uplinks, uplinks,

@@ -7,8 +7,9 @@
 //! - With what the PF had at first on record, it gets that back. Without, only a value that is still
 //!   the one that it was given is taken back, to what the kernel starts with: somebody else may have
 //!   set another since.
-//! - A record of a PF that is not seen is kept: the PF may be away for a moment, as while its driver
-//!   is loaded anew.
+//! - A record of a PF that is not seen, or that no policy could select as it is (no driver, a netdev in
+//!   another namespace), is kept: it may be away for a moment, as while its driver is loaded anew,
+//!   and a policy that selects it by vendor wants it again then.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use model::{
     Desired, EswitchMode, Function, Holder, Inventory, LinkType, Mtu, NetnsTarget, PciAddress,
     PfFacts, PfPlan, PlannedStep, Price, Step,
 };
+
+use crate::resolve::why_unusable;
 
 /// MTU that the kernel gives to an Ethernet interface (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -84,6 +87,9 @@ pub fn release(seen: &Inventory, wanted: &Desired, owned: &BTreeMap<PciAddress, 
             continue;
         };
         let Some(facts) = pf.pf() else { continue };
+        if why_unusable(seen, pf).is_some() {
+            continue;
+        }
         let plan = give_back(seen, pf, facts, owned);
         if plan.steps.is_empty() {
             release.forget.push(*address);

@@ -11,7 +11,69 @@
 
 use std::fmt::Write;
 
-use model::{PfPlan, Plan, PlannedStep, VfIndex};
+use model::{PfPlan, Plan, PlannedStep, Step, VfIndex};
+
+use crate::decide::{Decision, FirmwareNeed};
+use crate::kernel::{KernelNeeds, Urgency};
+use crate::vendor::mellanox;
+
+/// Writes all that is to be done: the plan, then firmware and kernel, then records that go.
+#[must_use]
+pub fn render_decision(decision: &Decision) -> String {
+    let has_other_work = !decision.firmware.is_empty() || decision.kernel.reboot().is_some();
+    let mut text = if decision.plan.is_empty() && has_other_work {
+        String::new()
+    } else {
+        render(&decision.plan)
+    };
+    for need in &decision.firmware {
+        render_firmware(need, &mut text);
+    }
+    render_kernel(&decision.kernel, &mut text);
+    for pf in &decision.forget {
+        line(
+            &mut text,
+            &format!("pf - {pf}   left as it is; the record that it was configured goes"),
+        );
+    }
+    text
+}
+
+fn render_firmware(need: &FirmwareNeed, text: &mut String) {
+    match &need.change {
+        Ok(change) => {
+            let price = change.reboot().map_or("", |_| "needs a reboot");
+            line(text, &format!("firmware {}   {price}", change.nic));
+            if let Some(why) = &need.unseen {
+                let query = mellanox::query(change.nic);
+                line(text, &format!("  `{query}` would say what it has: {why}"));
+            }
+            if let Some(command) = change.command() {
+                line(text, &format!("  {command}"));
+            }
+        }
+        Err(error) => line(text, &error.to_string()),
+    }
+}
+
+fn render_kernel(needs: &KernelNeeds, text: &mut String) {
+    if !needs.arguments.is_empty() {
+        let price = needs.reboot().map_or("", |_| "needs a reboot");
+        line(text, &format!("kernel arguments   {price}"));
+    }
+    let widest = needs.arguments().map(|argument| argument.as_str().len());
+    let width = widest.max().unwrap_or(0);
+    for need in &needs.arguments {
+        let urgency = match need.urgency {
+            Urgency::Needed => "needed",
+            Urgency::Advised => "advised",
+        };
+        line(
+            text,
+            &format!("  {:<width$}   {urgency}: {}", need.argument, need.why),
+        );
+    }
+}
 
 /// Writes a plan, one line a step or a run of equal steps.
 #[must_use]
@@ -64,12 +126,31 @@ fn price(pf: &PfPlan) -> String {
     let destroys = pf.steps.iter().any(|step| step.price.destroys_vfs);
     let mut words = match (holders.len(), destroys) {
         (0, false) => "traffic kept, no drain".to_owned(),
-        (0, true) => "all its VFs are made anew, none is in use, no drain".to_owned(),
+        (0, true) => {
+            let becomes = |step: &PlannedStep| matches!(step.step, Step::SetNumVfs { count, .. } if count > 0);
+            let fate = if pf.steps.iter().any(becomes) {
+                "are made anew"
+            } else {
+                "go"
+            };
+            format!("all its VFs {fate}, none is in use, no drain")
+        }
         (1, _) => "interrupts 1 VF in use, drain first".to_owned(),
         (many, _) => format!("interrupts {many} VFs in use, drain first"),
     };
-    if let Some(reason) = pf.steps.iter().find_map(|step| step.price.reboot.as_ref()) {
-        words.push_str(&format!("; takes effect after a reboot ({reason})"));
+    let mut reasons: Vec<String> = Vec::new();
+    for reason in pf
+        .steps
+        .iter()
+        .filter_map(|step| step.price.reboot.as_ref())
+    {
+        let reason = reason.to_string();
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    if !reasons.is_empty() {
+        words.push_str(&format!("; needs a reboot ({})", reasons.join(", ")));
     }
     words
 }
@@ -131,6 +212,9 @@ fn run_line(pf: &PfPlan, run: &Run<'_>) -> Line {
     if price.destroys_vfs {
         rest.push("destroys all its VFs".to_owned());
     }
+    if price.reboot.is_some() {
+        rest.push("after a reboot".to_owned());
+    }
     for (vf, holder) in &price.interrupts {
         let vf = pf
             .vfs
@@ -151,8 +235,9 @@ fn run_line(pf: &PfPlan, run: &Run<'_>) -> Line {
 
 /// Do two steps differ in nothing but the VF? What costs somebody something stands alone.
 fn is_same(a: &PlannedStep, b: &PlannedStep) -> bool {
-    a.price.is_free()
-        && b.price.is_free()
+    a.price == b.price
+        && a.price.interrupts.is_empty()
+        && !a.price.destroys_vfs
         && a.before == b.before
         && a.step.kind() == b.step.kind()
         && a.step.to_string() == b.step.to_string()

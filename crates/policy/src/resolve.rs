@@ -33,6 +33,7 @@ use model::{Desired, Inventory, NodePolicy};
 use merge::Merge;
 pub use note::{Note, NoteKind};
 pub use problem::{ResolveError, ResolveProblem, Trouble};
+pub(crate) use select::why_unusable;
 
 /// What policies mean for a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

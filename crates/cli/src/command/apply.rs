@@ -1,22 +1,27 @@
 //! `virtfn apply`: makes a host as policies want it, step by step.
 //!
 //! The plan that was checked is the one that is made: when the host changes in between, as by
-//! another apply, the new plan is checked again before anything of it is done.
+//! another apply, the new plan is checked again before anything of it is done. What takes effect only
+//! after a reboot is written when that was asked for, after everything else.
 
+mod progress;
+mod reboot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host::{Applied, ApplyContext, Event, Healed, PfApplied, PfFault};
-use model::{Code, Explain, Host, PciAddress, Plan, Scope, Step, VfIndex};
+use host::{Applied, ApplyContext, PfApplied, PfFault, PfLedger, Undecided, VfFault};
+use model::{Code, Explain, Host, Inventory, Scope};
+use policy::{Circumstances, Decision, check, check_uplinks, render, render_decision};
 
-use super::plan::Wanted;
+use super::plan::{uplinks, warn};
+use super::wanted::{Wanted, circumstances};
 use crate::args::ApplyArgs;
 use crate::failure::{Exit, Failure};
-use crate::ui::{Style, Ui};
+use crate::ui::Ui;
 use crate::workplace::{Site, Workplace};
+use progress::{Progress, tell_healed};
 
 /// How long to wait for another apply: one that creates VFs on many slow NICs takes minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -27,46 +32,102 @@ const MOST_PLANS: usize = 3;
 
 /// Applies policies, or shows what that would take.
 pub(crate) fn run(args: &ApplyArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Failure> {
-    let wanted = Wanted::read(&args.policies.files, &args.policies.node_labels, ui)?;
     let work = Workplace::open(site)?;
-    let mut plan = first_plan(&wanted, args, &work, ui)?;
+    let files = &args.policies;
+    let wanted = Wanted::read(&files.files, &files.node_labels, site, ui)?;
+    let (mut seen, known) = look(&wanted, args, &work, ui)?;
+    let job = Job {
+        wanted: &wanted,
+        args,
+        work: &work,
+        known: &known,
+    };
+    let mut decision = job.decide(&seen)?;
     if args.dry_run {
-        ui.result(&policy::render(&plan));
+        ui.result(&render_decision(&decision));
         return Ok(Exit::Done);
+    }
+    for obstacle in &decision.kernel.obstacles {
+        warn(obstacle, ui);
     }
     let mut steps = 0;
     for _plan in 0..MOST_PLANS {
-        if plan.is_empty() {
-            break;
-        }
-        policy::check(&plan, args.disrupt).map_err(Failure::refused)?;
-        let applied = perform(&wanted, &plan, &work, ui)?;
+        job.check(&seen, &decision, ui)?;
+        let applied = job.perform(&decision, ui)?;
         steps += applied.pfs.iter().map(|pf| pf.made.len()).sum::<usize>();
         let outdated = |pf: &PfApplied| matches!(pf.outcome, Err(PfFault::Outdated));
         if !applied.pfs.iter().any(outdated) {
-            return Ok(conclude(applied, steps, ui));
+            let later = reboot::see_to(&job, &decision, &applied, ui);
+            return Ok(conclude(applied, steps, later, ui));
         }
         ui.note("the host changed since the plan was made; planning again");
-        plan = applied.remaining;
-    }
-    if plan.is_empty() {
-        ui.line(done(steps));
-        return Ok(Exit::Done);
+        seen = work.linux()?.observe(Scope::All).map_err(Failure::failed)?;
+        decision = job.decide(&seen)?;
     }
     Err(Failure::failed(PfFault::Outdated))
 }
 
-/// Heals what processes that died have left, unless nothing may be changed, and plans.
-fn first_plan(
+/// What is to be done, by whom and with what.
+struct Job<'a> {
+    wanted: &'a Wanted,
+    args: &'a ApplyArgs,
+    work: &'a Workplace,
+    known: &'a Circumstances,
+}
+
+impl Job<'_> {
+    fn ledger(&self) -> PfLedger<'_> {
+        PfLedger::new(&self.work.root, &self.work.state)
+    }
+
+    fn decide(&self, seen: &Inventory) -> Result<Decision, super::wanted::WantedError> {
+        self.wanted.decide(seen, self.ledger(), self.known)
+    }
+
+    /// Refuses what would cost somebody something that was not agreed to.
+    fn check(&self, seen: &Inventory, decision: &Decision, ui: &mut Ui) -> Result<(), Failure> {
+        check(&decision.plan, self.args.disrupt).map_err(Failure::refused)?;
+        if self.args.allow_default_route || decision.plan.is_empty() {
+            return Ok(());
+        }
+        let uplinks = uplinks(&self.work.root, ui).map_err(Failure::failed)?;
+        check_uplinks(seen, &decision.plan, &uplinks.facts, false).map_err(Failure::refused)
+    }
+
+    fn perform(&self, decision: &Decision, ui: &mut Ui) -> Result<Applied, Failure> {
+        let work = self.work;
+        let context = ApplyContext {
+            state: &work.state,
+            ledger: &work.ledger,
+            owned: self.ledger(),
+            boot: &work.boot,
+            ground: &work.root,
+            checkpoints: work.checkpoints.as_ref(),
+            patience: PATIENCE,
+        };
+        let progress = Progress::new(&decision.plan);
+        host::apply(
+            context,
+            &|| work.observer(),
+            &|seen| self.decide(seen).map_err(Undecided::from),
+            Some(&decision.plan),
+            &mut |event| progress.tell(&event, ui),
+        )
+        .map_err(Failure::failed)
+    }
+}
+
+/// Looks at the host, after healing what processes that died have left, unless nothing may be changed.
+fn look(
     wanted: &Wanted,
     args: &ApplyArgs,
     work: &Workplace,
     ui: &mut Ui,
-) -> Result<Plan, Failure> {
+) -> Result<(Inventory, Circumstances), Failure> {
     let mut linux = work.linux()?;
     let mut seen = linux.observe(Scope::All).map_err(Failure::failed)?;
     // Bad policies change nothing, not even what was left behind.
-    wanted.on(&seen).map_err(Failure::input)?;
+    wanted.on(&seen)?;
     if !args.dry_run {
         let healed = work.engine(&mut linux).heal();
         if !healed.is_empty() {
@@ -76,58 +137,47 @@ fn first_plan(
             tell_healed(healed, ui);
         }
     }
-    let (desired, notes) = wanted.on(&seen).map_err(Failure::input)?;
+    let (desired, notes) = wanted.on(&seen)?;
     for note in notes {
         ui.note(note);
     }
-    Ok(policy::plan(&seen, &desired))
+    let known = circumstances(&work.root, &seen, &desired, false);
+    Ok((seen, known))
 }
 
-fn perform(
-    wanted: &Wanted,
-    plan: &Plan,
-    work: &Workplace,
-    ui: &mut Ui,
-) -> Result<Applied, Failure> {
-    let context = ApplyContext {
-        state: &work.state,
-        ledger: &work.ledger,
-        boot: &work.boot,
-        ground: &work.root,
-        checkpoints: work.checkpoints.as_ref(),
-        patience: PATIENCE,
-    };
-    let progress = Progress::new(plan);
-    host::apply(
-        context,
-        &|| work.observer(),
-        &|seen| wanted.plan(seen),
-        Some(plan),
-        &mut |event| progress.tell(&event, ui),
-    )
-    .map_err(Failure::failed)
-}
-
-/// Says how it ended: every PF that failed, and what is left to do.
-fn conclude(applied: Applied, steps: usize, ui: &mut Ui) -> Exit {
-    let complete = applied.is_complete();
+/// Says how it ended: every PF and VF that failed, and what is left to do.
+fn conclude(applied: Applied, steps: usize, later: Exit, ui: &mut Ui) -> Exit {
+    let is_done = applied.is_complete();
+    let waits = applied.waits_for_reboot();
     for pf in applied.pfs {
+        let title = pf
+            .name
+            .map_or_else(|| pf.pf.to_string(), |name| format!("{name} ({})", pf.pf));
+        for fault in pf.vfs {
+            let title = title.clone();
+            Failure::failed(VfFailed { title, fault }).tell(ui);
+        }
         if let Err(fault) = pf.outcome {
-            let title = pf
-                .name
-                .map_or_else(|| pf.pf.to_string(), |name| format!("{name} ({})", pf.pf));
             Failure::failed(PfFailed { title, fault }).tell(ui);
         }
     }
-    if complete {
+    if let Some(error) = applied.undecided {
+        Failure::failed(error).tell(ui);
+    }
+    for pf in &applied.forgotten {
+        ui.note(format_args!(
+            "PF {pf} is no longer virtfn's; it was left as it is"
+        ));
+    }
+    if is_done {
         ui.line(done(steps));
-        return Exit::Done;
+        return later;
     }
     if !applied.remaining.is_empty() {
         ui.say("still to do:");
-        ui.say(policy::render(&applied.remaining).trim_end());
+        ui.say(render(&applied.remaining).trim_end());
     }
-    Exit::Failed
+    if waits { later } else { Exit::Failed }
 }
 
 fn done(steps: usize) -> String {
@@ -157,83 +207,21 @@ impl Explain for PfFailed {
     }
 }
 
-/// Names of the PFs and VFs of a plan, for lines about its steps.
-struct Progress {
-    pfs: BTreeMap<PciAddress, String>,
-    vfs: BTreeMap<PciAddress, VfIndex>,
+/// A VF that is not as wanted; its neighbours are.
+#[derive(Debug, thiserror::Error)]
+#[error("configure {} ({}) of PF {title}", fault.index.map_or("VF".to_owned(), |index| index.to_string()), fault.vf)]
+struct VfFailed {
+    title: String,
+    #[source]
+    fault: VfFault,
 }
 
-impl Progress {
-    fn new(plan: &Plan) -> Self {
-        Self {
-            pfs: plan
-                .pfs
-                .iter()
-                .filter_map(|pf| Some((pf.pf, pf.name.as_ref()?.to_string())))
-                .collect(),
-            vfs: plan.pfs.iter().flat_map(|pf| pf.vfs.clone()).collect(),
-        }
+impl Explain for VfFailed {
+    fn code(&self) -> Code {
+        self.fault.code()
     }
 
-    fn tell(&self, event: &Event, ui: &mut Ui) {
-        match event {
-            Event::Waiting(lock) => {
-                ui.note(format_args!(
-                    "another virtfn works on {lock}; waiting for it"
-                ));
-            }
-            Event::Interrupted(last) => ui.note(format_args!(
-                "the last apply (process {}) died before its end; going on from there",
-                last.pid
-            )),
-            Event::Healed(healed) => tell_healed(healed, ui),
-            Event::StepBegun {
-                pf,
-                number,
-                of,
-                step,
-            } => ui.live(format_args!("… {}", self.line(*pf, *number, *of, step))),
-            Event::StepMade {
-                pf,
-                number,
-                of,
-                step,
-                elapsed,
-            } => {
-                let mark = Style::Good.paint(if ui.unicode() { "✓" } else { "+" });
-                let line = self.line(*pf, *number, *of, step);
-                // Only what a person would notice.
-                if *elapsed >= Duration::from_millis(100) {
-                    ui.say(format_args!(
-                        "{mark} {line}  ({:.1} s)",
-                        elapsed.as_secs_f32()
-                    ));
-                } else {
-                    ui.say(format_args!("{mark} {line}"));
-                }
-            }
-            Event::PfEnded { .. } => {}
-        }
-    }
-
-    fn line(&self, pf: PciAddress, number: usize, of: usize, step: &Step) -> String {
-        let name = self.pfs.get(&pf).cloned().unwrap_or_else(|| pf.to_string());
-        let of = of.max(number);
-        let width = of.to_string().len();
-        let function = step.function();
-        let whose = match self.vfs.get(&function) {
-            _ if function == pf => String::new(),
-            Some(index) => format!("{index}: "),
-            None => format!("{function}: "),
-        };
-        format!("{name}  {number:>width$}/{of}  {whose}{step}")
-    }
-}
-
-fn tell_healed(healed: &Healed, ui: &mut Ui) {
-    let vf = healed.vf;
-    match &healed.outcome {
-        Ok(holder) => ui.note(format_args!("took VF {vf} back from {holder}, who is gone")),
-        Err(error) => ui.warn(format_args!("VF {vf}: {error}")),
+    fn remedy(&self) -> Option<String> {
+        self.fault.remedy()
     }
 }

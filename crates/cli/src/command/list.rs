@@ -5,7 +5,7 @@ mod columns;
 use model::{Code, Explain};
 
 use super::WithNames;
-use super::plan::Wanted;
+use super::wanted::Wanted;
 use crate::args::{ListArgs, ListOutput, ListWhat};
 use crate::failure::Failure;
 use crate::ui::Ui;
@@ -17,11 +17,12 @@ pub(crate) use columns::{short_id, vlan_of};
 
 /// Lists what was asked for.
 pub(crate) fn run(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
-    let wanted = pools_of(args, ui)?;
-    let (inventory, view) = super::see(&super::site(&args.state, site), names_of(args))?;
+    let site = super::site(&args.state, site);
+    let wanted = pools_of(args, &site, ui)?;
+    let (inventory, view) = super::see(&site, names_of(args))?;
     let mut view = narrow(view, args.what);
     if let Some(wanted) = wanted {
-        let (desired, notes) = wanted.on(&inventory).map_err(Failure::input)?;
+        let (desired, notes) = wanted.on(&inventory)?;
         for note in notes {
             ui.note(note);
         }
@@ -68,7 +69,7 @@ impl Explain for PoolsError {
 }
 
 /// Reads the policies whose pools are asked for.
-fn pools_of(args: &ListArgs, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
+fn pools_of(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
     let given = !args.files.is_empty() || !args.node_labels.is_empty();
     if args.what != Some(ListWhat::Pool) {
         return if given {
@@ -80,7 +81,7 @@ fn pools_of(args: &ListArgs, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
     if args.files.is_empty() {
         return Err(Failure::input(PoolsError::NoPolicies));
     }
-    Wanted::read(&args.files, &args.node_labels, ui).map(Some)
+    Wanted::read(&args.files, &args.node_labels, site, ui).map(Some)
 }
 
 /// Columns name the models of PFs; JSON and YAML name everything.

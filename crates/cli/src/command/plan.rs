@@ -1,65 +1,120 @@
 //! `virtfn plan`: what policies would change on a host. Nothing is changed.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use host::{HostRoot, PfLedger, SeenUplinks, UplinksError, see_uplinks};
+use model::{Explain, Inventory};
+use policy::{Decision, check, check_uplinks, render_decision};
 
-use model::{Desired, Inventory, NodePolicy, Plan};
-use policy::{ResolveError, resolve};
-
+use super::wanted::{Wanted, circumstances, recorded_state};
 use crate::args::{PlanArgs, PlanOutput};
 use crate::failure::{Exit, Failure};
-use crate::policies;
-use crate::sight::Sight;
+use crate::sight::{Place, Sight};
 use crate::ui::Ui;
-use crate::view::plan_view;
+use crate::view::{RefusalView, plan_view};
 use crate::workplace::Site;
 
-/// The policies that were named, and the labels of this node.
-pub(crate) struct Wanted {
-    policies: Vec<NodePolicy>,
-    labels: BTreeMap<String, String>,
-}
-
-impl Wanted {
-    /// Reads files and labels; what in them has no effect is told.
-    pub(crate) fn read(files: &[PathBuf], labels: &[String], ui: &mut Ui) -> Result<Self, Failure> {
-        Ok(Self {
-            policies: policies::read(files, ui).map_err(Failure::input)?,
-            labels: policies::labels(labels).map_err(Failure::input)?,
-        })
-    }
-
-    /// Says what `seen` should have, and what of the policies has no effect there; all or nothing.
-    pub(crate) fn on(&self, seen: &Inventory) -> Result<(Desired, Vec<String>), ResolveError> {
-        let (desired, notes) = resolve(seen, &self.policies, &self.labels).accept()?;
-        Ok((desired, notes.iter().map(ToString::to_string).collect()))
-    }
-
-    /// Says what is to be done to `seen`: nothing when the policies cannot be meant for it, as after
-    /// a PF that they name was removed.
-    pub(crate) fn plan(&self, seen: &Inventory) -> Plan {
-        self.on(seen)
-            .map(|(desired, _)| policy::plan(seen, &desired))
-            .unwrap_or_default()
-    }
-}
+/// The option that lets apply interrupt who holds VFs.
+const DISRUPT: &str = "--disrupt";
 
 /// Shows the plan.
 pub(crate) fn run(args: &PlanArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Failure> {
-    let wanted = Wanted::read(&args.policies.files, &args.policies.node_labels, ui)?;
-    let seen = Sight::open(&super::site(&args.state, site))?.inventory()?;
-    let (desired, notes) = wanted.on(&seen).map_err(Failure::input)?;
-    let plan = policy::plan(&seen, &desired);
+    let site = super::site(&args.state, site);
+    let mut sight = Sight::open(&site)?;
+    let files = &args.policies;
+    let wanted = Wanted::read(&files.files, &files.node_labels, &site, ui)?;
+    let seen = sight.inventory()?;
+    let (desired, notes) = wanted.on(&seen)?;
+    let root = sight.linux().root();
+    let is_recorded = matches!(site.place, Place::Recording(_));
+    let state = if is_recorded {
+        recorded_state(root)
+    } else {
+        site.state()
+    };
+    let ledger = PfLedger::new(root, &state);
+    let known = circumstances(root, &seen, &desired, is_recorded);
+    let decision = wanted.decide(&seen, ledger, &known)?;
     for note in &notes {
         ui.note(note);
     }
-    match args.output {
-        PlanOutput::Text => ui.result(&policy::render(&plan)),
-        PlanOutput::Json => ui.line(super::json(&plan_view(&plan, notes))?),
+    for damaged in ledger.read().map_err(Failure::failed)?.damaged {
+        warn(&damaged, ui);
     }
-    if args.check && !plan.is_empty() {
+    let refusals = refusals(&seen, &decision, (!is_recorded).then_some(root), ui);
+    match args.output {
+        PlanOutput::Text => {
+            ui.result(&render_decision(&decision));
+            for refusal in &refusals {
+                tell_refusal(refusal, ui);
+            }
+        }
+        PlanOutput::Json => ui.line(super::json(&plan_view(&decision, notes, refusals))?),
+    }
+    for obstacle in &decision.kernel.obstacles {
+        warn(obstacle, ui);
+    }
+    if args.check && !decision.is_empty() {
         Ok(Exit::Pending)
     } else {
         Ok(Exit::Done)
     }
+}
+
+/// Says what apply refuses. Whom a plan interrupts is told in the plan itself.
+fn tell_refusal(refusal: &RefusalView, ui: &mut Ui) {
+    let RefusalView { code, text, option } = refusal;
+    if option == DISRUPT {
+        return ui.note(format_args!("apply refuses this without {option} ({code})"));
+    }
+    let text = text.replace('\n', "; ");
+    ui.note(format_args!(
+        "apply refuses this without {option} ({code}): {text}"
+    ));
+}
+
+/// Says something that is wrong and does not keep the command from its work.
+pub(super) fn warn(error: &dyn Explain, ui: &mut Ui) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(&format!(": {source}"));
+        cause = source.source();
+    }
+    if let Some(remedy) = error.remedy() {
+        text.push_str(&format!("; {remedy}"));
+    }
+    ui.warn(text);
+}
+
+/// Finds out which interfaces the host itself needs; what cannot be told is said.
+pub(super) fn uplinks(root: &HostRoot, ui: &mut Ui) -> Result<SeenUplinks, UplinksError> {
+    let uplinks = see_uplinks(root, &[])?;
+    for gap in &uplinks.gaps {
+        ui.note(format_args!("{}: {}", gap.object, gap.reason));
+    }
+    Ok(uplinks)
+}
+
+/// Says what apply would refuse, and the option that makes it go on. The routes of a recorded host are
+/// not known.
+fn refusals(
+    seen: &Inventory,
+    decision: &Decision,
+    root: Option<&HostRoot>,
+    ui: &mut Ui,
+) -> Vec<RefusalView> {
+    let mut refusals = Vec::new();
+    if let Err(error) = check(&decision.plan, false) {
+        refusals.push(RefusalView::new(&error, DISRUPT));
+    }
+    if let Some(root) = root.filter(|_| !decision.plan.is_empty()) {
+        let option = "--allow-default-route";
+        match uplinks(root, ui) {
+            Ok(uplinks) => {
+                let checked = check_uplinks(seen, &decision.plan, &uplinks.facts, false);
+                refusals.extend(checked.err().map(|error| RefusalView::new(&error, option)));
+            }
+            Err(error) => refusals.push(RefusalView::new(&error, option)),
+        }
+    }
+    refusals
 }

@@ -1,6 +1,9 @@
 //! What `virtfn plan -o json` writes.
 
-use model::{PciAddress, PfPlan, Plan, PlannedStep};
+use model::{Explain, PciAddress, PfPlan, PlannedStep};
+use policy::kernel::Urgency;
+use policy::vendor::mellanox;
+use policy::{Decision, FirmwareNeed};
 use serde::{Deserialize, Serialize};
 
 use super::build::holder_view;
@@ -19,6 +22,85 @@ pub struct PlanView {
     /// What of the policies has no effect here, or another one than it seems.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Must a cluster drain the node before, because somebody's traffic stops?
+    #[serde(default, rename = "needsDrain")]
+    pub needs_drain: bool,
+    /// Why a reboot is needed, each cause once; empty when none is.
+    #[serde(default)]
+    pub reboots: Vec<String>,
+    /// What apply refuses unless it is told otherwise.
+    #[serde(default)]
+    pub refusals: Vec<RefusalView>,
+    /// Arguments that the kernel should be started with.
+    #[serde(default, rename = "kernelArguments")]
+    pub kernel_arguments: Vec<KernelArgumentView>,
+    /// What keeps the VFs from working and virtfn does not mend.
+    #[serde(default)]
+    pub obstacles: Vec<ObstacleView>,
+    /// Firmware that must be changed.
+    #[serde(default)]
+    pub firmware: Vec<FirmwareView>,
+    /// PFs that stay as they are, and of which the record that they were configured goes.
+    #[serde(default)]
+    pub forget: Vec<PciAddress>,
+}
+
+/// Something that apply refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// Stable code.
+    pub code: String,
+    /// Why, for people: one line each.
+    pub text: String,
+    /// The option that makes apply go on.
+    pub option: String,
+}
+
+impl RefusalView {
+    pub(crate) fn new(error: &impl Explain, option: &str) -> Self {
+        Self {
+            code: error.code().to_string(),
+            text: error.to_string(),
+            option: option.to_owned(),
+        }
+    }
+}
+
+/// An argument of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelArgumentView {
+    /// The argument.
+    pub argument: String,
+    /// Does anything fail without it? Otherwise it is advice.
+    pub needed: bool,
+    /// What it is for, for people.
+    pub why: String,
+}
+
+/// Something that a person must look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObstacleView {
+    /// Stable code.
+    pub code: String,
+    /// What is wrong, for people.
+    pub text: String,
+    /// What can be done, for people.
+    pub remedy: Option<String>,
+}
+
+/// Firmware of one NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareView {
+    /// The NIC.
+    pub nic: PciAddress,
+    /// What would be run to write it, as a list of arguments; empty when the next boot brings it.
+    pub command: Vec<String>,
+    /// Why a reboot is needed.
+    pub reboot: Option<String>,
+    /// Why its settings could not be told, so that `command` is a guess; `null` when they could.
+    pub unseen: Option<String>,
+    /// What tells its settings, as a list of arguments.
+    pub query: Vec<String>,
 }
 
 /// What would be done to one PF and its VFs.
@@ -72,9 +154,12 @@ pub struct InterruptView {
     pub holder: HolderView,
 }
 
-/// Shows a plan.
+/// Shows a decision.
 #[must_use]
-pub fn plan_view(plan: &Plan, notes: Vec<String>) -> PlanView {
+pub fn plan_view(decision: &Decision, notes: Vec<String>, refusals: Vec<RefusalView>) -> PlanView {
+    let plan = &decision.plan;
+    let arguments = decision.kernel.arguments.iter();
+    let obstacles = decision.kernel.obstacles.iter();
     PlanView {
         schema: PLAN_SCHEMA.to_owned(),
         pfs: plan
@@ -84,7 +169,41 @@ pub fn plan_view(plan: &Plan, notes: Vec<String>) -> PlanView {
             .map(pf_plan_view)
             .collect(),
         notes,
+        needs_drain: plan.steps().any(|step| step.price.needs_drain()),
+        reboots: decision.reboots().iter().map(ToString::to_string).collect(),
+        refusals,
+        kernel_arguments: arguments
+            .map(|need| KernelArgumentView {
+                argument: need.argument.to_string(),
+                needed: need.urgency == Urgency::Needed,
+                why: need.why.to_owned(),
+            })
+            .collect(),
+        obstacles: obstacles
+            .map(|obstacle| ObstacleView {
+                code: obstacle.code().to_string(),
+                text: obstacle.to_string(),
+                remedy: obstacle.remedy(),
+            })
+            .collect(),
+        firmware: decision.firmware.iter().filter_map(firmware_view).collect(),
+        forget: decision.forget.clone(),
     }
+}
+
+fn firmware_view(need: &FirmwareNeed) -> Option<FirmwareView> {
+    let words = |run: policy::vendor::Invocation| {
+        let program = std::iter::once(run.program.to_owned());
+        program.chain(run.arguments).collect()
+    };
+    let change = need.change.as_ref().ok()?;
+    Some(FirmwareView {
+        nic: change.nic,
+        command: change.command().map(words).unwrap_or_default(),
+        reboot: change.reboot().map(|reason| reason.to_string()),
+        unseen: need.unseen.clone(),
+        query: words(mellanox::query(change.nic)),
+    })
 }
 
 fn pf_plan_view(pf: &PfPlan) -> PfPlanView {

@@ -8,6 +8,7 @@
 mod list;
 mod output;
 mod plan;
+mod price;
 mod status;
 
 use std::fs;

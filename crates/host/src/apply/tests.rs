@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use policy::Circumstances;
 
 use fixtures::{FakeHost, igb, inventory, parsed};
 use model::{
-    Desired, Explain, NetnsTarget, PciAddress, PfDesired, Step, StepError, VfDriver, VfGroup,
+    Desired, Explain, NetnsTarget, PciAddress, PfDesired, Role, Step, StepError, VfDriver, VfGroup,
     VfRange,
 };
 
 use super::*;
 use crate::checkpoint::Uninterrupted;
+use crate::root::HostRoot;
+
+mod records;
+mod vfs;
 
 const PF0: &str = "0000:01:00.0";
 const PF1: &str = "0000:02:00.0";
@@ -20,11 +27,27 @@ const KILLED: &str = "killed at a checkpoint";
 
 /// One host that several threads open.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<FakeHost>>);
+struct Shared(Arc<Mutex<FakeHost>>, Surprise);
+
+/// What a plan cannot know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Surprise {
+    None,
+    /// As PCIe allows, the VFs are elsewhere once their number is set.
+    VfsMove,
+}
 
 impl Host for Shared {
     fn observe(&mut self, scope: Scope) -> Result<Inventory, DiscoverError> {
-        self.0.lock().unwrap().observe(scope)
+        let mut seen = self.0.lock().unwrap().observe(scope)?;
+        for function in seen.functions.values_mut() {
+            if let (Role::Pf(facts), Surprise::VfsMove) = (&mut function.role, self.1)
+                && facts.num_vfs == 0
+            {
+                facts.offset = Some(64);
+            }
+        }
+        Ok(seen)
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), StepError> {
@@ -62,8 +85,10 @@ impl DiesAt {
 }
 
 struct World {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+    root: HostRoot,
     host: Shared,
+    desired: Desired,
     state: StateDir,
     boot: BootId,
     ledger: Ledger,
@@ -79,8 +104,10 @@ impl World {
         ]));
         let boot = BootId::new("boot");
         Self {
-            _dir: dir,
-            host: Shared(Arc::new(Mutex::new(host))),
+            root: HostRoot::open(dir.path()).unwrap(),
+            dir,
+            host: Shared(Arc::new(Mutex::new(host)), Surprise::None),
+            desired: desired(),
             ledger: Ledger::new(state.clone(), boot.clone()),
             state,
             boot,
@@ -91,6 +118,7 @@ impl World {
         ApplyContext {
             state: &self.state,
             ledger: &self.ledger,
+            owned: PfLedger::new(&self.root, &self.state),
             boot: &self.boot,
             ground: &NoVfs,
             checkpoints,
@@ -98,9 +126,20 @@ impl World {
         }
     }
 
+    fn decide(&self, seen: &Inventory) -> Decision {
+        let known = Circumstances {
+            owned: PfLedger::new(&self.root, &self.state)
+                .read()
+                .unwrap()
+                .owned(),
+            ..Circumstances::default()
+        };
+        policy::decide(seen, &self.desired, &known)
+    }
+
     fn plan(&self) -> Plan {
         let seen = self.host.clone().observe(Scope::All).unwrap();
-        policy::plan(&seen, &desired())
+        self.decide(&seen).plan
     }
 
     fn apply_shown(&self, shown: Option<&Plan>) -> (Applied, Vec<Event>) {
@@ -120,8 +159,8 @@ impl World {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Applied, ApplyError> {
         let open = || Ok(self.host.clone());
-        let plan = |seen: &Inventory| policy::plan(seen, &desired());
-        apply(self.context(checkpoints), &open, &plan, shown, tell)
+        let decide = |seen: &Inventory| Ok(self.decide(seen));
+        apply(self.context(checkpoints), &open, &decide, shown, tell)
     }
 
     fn made(&self) -> usize {
@@ -256,8 +295,8 @@ fn a_pf_whose_vfs_are_just_given_away_is_left_alone() {
 #[test]
 fn a_journal_that_cannot_be_written_leaves_everything_as_it_was() {
     let world = World::new();
-    std::fs::create_dir_all(world._dir.path().join("lib")).unwrap();
-    std::fs::write(world._dir.path().join("lib/journal"), "in the way").unwrap();
+    std::fs::create_dir_all(world.dir.path().join("lib")).unwrap();
+    std::fs::write(world.dir.path().join("lib/journal"), "in the way").unwrap();
     let error = world
         .apply_dying(&Uninterrupted, None, &mut |_| {})
         .unwrap_err();

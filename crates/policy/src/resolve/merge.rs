@@ -6,6 +6,8 @@ use model::{
     EswitchMode, Inventory, NodePolicy, PciAddress, PfDesired, PfFacts, VfDriver, VfGroup, VfRange,
 };
 
+use crate::vendor::mellanox;
+
 use super::select::{Selected, title};
 use super::{Note, NoteKind, ResolveProblem, Resolved, Trouble};
 
@@ -65,8 +67,8 @@ impl<'a> Merge<'a> {
             };
             let before = resolved.problems.len();
             impossible(seen, &entry, facts, &mut resolved.problems);
-            odd(seen, &entry, &mut resolved.notes);
             if resolved.problems.len() == before {
+                odd(seen, &entry, &mut resolved.notes);
                 resolved.desired.pfs.insert(pf, entry.desired);
             }
         }
@@ -139,7 +141,7 @@ fn impossible(
 ) {
     let wanted = &entry.desired;
     let pf = || title(seen, wanted.pf);
-    if wanted.num_vfs > facts.total_vfs {
+    if wanted.num_vfs > facts.total_vfs && !is_up_to_firmware(seen, wanted) {
         problems.push(ResolveProblem::new(
             entry.counts,
             Trouble::TooManyVfs {
@@ -186,6 +188,12 @@ fn impossible(
     }
 }
 
+/// Can the device be told to offer more VFs?
+fn is_up_to_firmware(seen: &Inventory, wanted: &PfDesired) -> bool {
+    let pf = seen.get(wanted.pf);
+    pf.is_some_and(|pf| mellanox::can_offer_more(pf.id)) && !wanted.externally_managed
+}
+
 /// Finds what a PF can do, but not as somebody may expect.
 fn odd(seen: &Inventory, entry: &Entry<'_>, notes: &mut Vec<Note>) {
     let wanted = &entry.desired;
@@ -200,6 +208,19 @@ fn odd(seen: &Inventory, entry: &Entry<'_>, notes: &mut Vec<Note>) {
                 pf: title(seen, wanted.pf),
                 has: netdev.link_type,
                 wanted: link,
+            },
+        ));
+    }
+    let total = function
+        .and_then(|function| function.pf())
+        .map_or(0, |facts| facts.total_vfs);
+    if wanted.num_vfs > total {
+        notes.push(Note::new(
+            entry.counts,
+            NoteKind::FirmwareOffersFewer {
+                pf: title(seen, wanted.pf),
+                asked: wanted.num_vfs,
+                total,
             },
         ));
     }

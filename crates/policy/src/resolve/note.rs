@@ -27,6 +27,20 @@ pub enum NoteKind {
     },
     /// No PF of this host is selected.
     SelectsNothing,
+    /// One of the PFs that are named is not on this host; others are.
+    NoSuchPf {
+        /// The name or the address.
+        pf: String,
+    },
+    /// The PF's firmware offers fewer VFs, and must be told to offer more before.
+    FirmwareOffersFewer {
+        /// The PF.
+        pf: String,
+        /// How many are asked for.
+        asked: u16,
+        /// How many the device offers.
+        total: u16,
+    },
     /// `numVfs` is 0: the policy contributes nothing.
     NoVfs,
     /// A PF is named twice; only the first entry counts.
@@ -111,6 +125,13 @@ impl fmt::Display for NoteKind {
                 )
             }
             Self::SelectsNothing => f.write_str("it selects no PF of this host"),
+            Self::NoSuchPf { pf } => {
+                write!(f, "it names PF {pf}, which this host does not have")
+            }
+            Self::FirmwareOffersFewer { pf, asked, total } => write!(
+                f,
+                "it asks for {asked} VFs of PF {pf}, whose firmware offers {total} until it is changed"
+            ),
             Self::NoVfs => f.write_str("numVfs is 0, so it has no effect"),
             Self::SecondEntry { pf, entry } => {
                 write!(
@@ -154,8 +175,8 @@ impl fmt::Display for NoteKind {
             }
             Self::NoIommu { pf } => write!(
                 f,
-                "PF {pf} has no IOMMU group, so no VF of it will bind to vfio-pci; switch the IOMMU \
-                 on in firmware and boot with intel_iommu=on or amd_iommu=on"
+                "PF {pf} has no IOMMU group, so no VF of it will bind to vfio-pci: switch the IOMMU \
+                 on in the firmware, and on Intel start the kernel with intel_iommu=on"
             ),
         }
     }

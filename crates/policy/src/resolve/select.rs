@@ -136,6 +136,14 @@ fn named_in_vain(
         .map(|address| (address.to_string(), seen.get(*address)));
     for (name, found) in names.chain(addresses) {
         let trouble = match found {
+            // One list of names for many hosts is common: who has one of the PFs has enough.
+            None if !selects_none => {
+                let pf = name;
+                resolved
+                    .notes
+                    .push(Note::new(policy, NoteKind::NoSuchPf { pf }));
+                continue;
+            }
             None => Trouble::NoSuchPf {
                 name,
                 has: titles(seen),
@@ -169,7 +177,7 @@ fn named<'a>(seen: &'a Inventory, name: &str) -> Option<&'a Function> {
 }
 
 /// Says why a function cannot be selected, whatever a policy says.
-fn why_unusable(seen: &Inventory, function: &Function) -> Option<String> {
+pub(crate) fn why_unusable(seen: &Inventory, function: &Function) -> Option<String> {
     match &function.role {
         Role::Vf(facts) => {
             let pf = seen

@@ -341,7 +341,7 @@ fn vfio_without_an_iommu_and_vfs_that_will_not_be_are_noted() {
     ens1: 3 VFs
       0-3 res_a vfio-pci
     note: a.yaml:1: policy a: policy a asks for VFs 0-3 of PF ens1 (0000:01:00.0), which will have only 3
-    note: a.yaml:1: policy a: PF ens1 (0000:01:00.0) has no IOMMU group, so no VF of it will bind to vfio-pci; switch the IOMMU on in firmware and boot with intel_iommu=on or amd_iommu=on
+    note: a.yaml:1: policy a: PF ens1 (0000:01:00.0) has no IOMMU group, so no VF of it will bind to vfio-pci: switch the IOMMU on in the firmware, and on Intel start the kernel with intel_iommu=on
     ");
 }
 

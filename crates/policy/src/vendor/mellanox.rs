@@ -20,9 +20,11 @@ mod wanted;
 #[cfg(test)]
 mod tests;
 
-pub use change::{FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back};
+pub use change::{
+    FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back, guessed_change,
+};
 pub use report::{FirmwareReport, FirmwareSettings, InternalCpu, ParseReportError, PortLink};
-pub use wanted::{NicPort, WantedNic, nics};
+pub use wanted::{NicPort, WantedNic, is_same_device, lacking, nics};
 
 use model::PciAddress;
 
@@ -55,6 +57,12 @@ pub(super) const NICS: [NicModel; 12] = [
         0x101e,
     ),
 ];
+
+/// Can the firmware of a NIC be told to offer more VFs than it does?
+#[must_use]
+pub fn can_offer_more(pf: model::PciId) -> bool {
+    pf.vendor == VENDOR
+}
 
 /// Returns what prints the firmware settings of a NIC; it takes up to five seconds.
 #[must_use]

@@ -1,7 +1,8 @@
 use super::*;
 use crate::testing;
 use fixtures::{FakeHost, igb};
-use model::{PfPlan, PlannedStep, Price, StepError};
+use host::Event;
+use model::{PfPlan, Plan, PlannedStep, Price, Step, StepError, VfIndex};
 
 fn plan() -> Plan {
     let mut host = FakeHost::new(fixtures::inventory([
@@ -74,13 +75,16 @@ fn a_pf_that_failed_is_told_with_its_cause_and_what_is_left() {
             pf: remaining.pfs[0].pf,
             name: remaining.pfs[0].name.clone(),
             made: Vec::new(),
+            vfs: Vec::new(),
             outcome: Err(fault.into()),
         }],
+        forgotten: Vec::new(),
+        undecided: None,
         remaining,
         interrupted: None,
     };
     let (out, err) = testing::spoken(|ui| {
-        assert_eq!(conclude(applied, 0, ui), Exit::Failed);
+        assert_eq!(conclude(applied, 0, Exit::Done, ui), Exit::Failed);
     });
     assert_eq!(out, "");
     insta::assert_snapshot!(err, @r"

@@ -9,8 +9,8 @@ use host::{
 };
 use model::{Code, Inventory, Role};
 use policy::kernel::{modules_of, needs};
-use policy::{ResolveError, resolve};
 
+use super::super::wanted::{Wanted, WantedError};
 use super::{Finding, Kept, Last, Report, Wants};
 use crate::args::StatusArgs;
 use crate::failure::Failure;
@@ -35,7 +35,8 @@ pub(super) fn gather(args: &StatusArgs, here: &Site, ui: &mut Ui) -> Result<Repo
             [one] => one.display().to_string(),
             many => format!("{} files", many.len()),
         };
-        want(&mut report, source, &read, &labels).map_err(Failure::input)?;
+        let wanted = Wanted::of(read, labels, report.host.as_deref(), ui)?;
+        want(&mut report, source, &wanted)?;
     }
     if !matches!(site.place, Place::Recording(_)) {
         let root = site.root()?;
@@ -49,17 +50,12 @@ pub(super) fn gather(args: &StatusArgs, here: &Site, ui: &mut Ui) -> Result<Repo
     Ok(report)
 }
 
-fn want(
-    report: &mut Report,
-    source: String,
-    policies: &[model::NodePolicy],
-    labels: &std::collections::BTreeMap<String, String>,
-) -> Result<(), ResolveError> {
-    let (desired, notes) = resolve(&report.seen, policies, labels).accept()?;
-    report.notes.extend(notes.iter().map(ToString::to_string));
+fn want(report: &mut Report, source: String, wanted: &Wanted) -> Result<(), WantedError> {
+    let (desired, notes) = wanted.on(&report.seen)?;
+    report.notes.extend(notes);
     report.wanted = Some(Wants {
         source,
-        policies: policies.len(),
+        policies: wanted.count(),
         desired,
     });
     Ok(())
@@ -99,7 +95,9 @@ pub(super) fn kept(report: &mut Report, args: &StatusArgs, root: &HostRoot, ui: 
         Ok(read) => read,
         Err(error) => return report.findings.push(Finding::of(&error)),
     };
-    if let Err(error) = want(report, found.policies.to_owned(), &read, &labels) {
+    let wanted = Wanted::of(read, labels, report.host.as_deref(), ui);
+    let source = found.policies.to_owned();
+    if let Err(error) = wanted.and_then(|wanted| want(report, source, &wanted)) {
         report.findings.push(Finding::of(&error));
     }
 }

@@ -216,6 +216,34 @@ pub fn change(
     })
 }
 
+/// Returns what would be written if the firmware had nothing of what is wanted, for when its settings
+/// cannot be told.
+pub fn guessed_change(wanted: &WantedNic) -> Result<FirmwareChange, FirmwareError> {
+    let nothing = FirmwareSettings {
+        num_vfs: Some(0),
+        sriov: Some(false),
+        links: [None; 2],
+        ..FirmwareSettings::default()
+    };
+    let has = |port: usize| {
+        let seen = wanted.ports.iter().find(|it| it.port == Some(port))?.seen?;
+        Some(match seen {
+            LinkType::Ethernet => PortLink::Ethernet,
+            LinkType::InfiniBand => PortLink::InfiniBand,
+            LinkType::Other(_) => PortLink::Other,
+        })
+    };
+    let nothing = FirmwareSettings {
+        links: [has(0), has(1)],
+        ..nothing
+    };
+    let report = FirmwareReport {
+        current: nothing.clone(),
+        next: nothing,
+    };
+    change(wanted, &report, Fit::Enough)
+}
+
 /// Returns what takes SR-IOV back from a NIC that nobody wants VFs of any more, as upstream does:
 /// at the next boot, without asking for one.
 #[must_use]

@@ -61,6 +61,30 @@ pub fn nics(seen: &Inventory, wanted: &Desired) -> Vec<WantedNic> {
     nics.into_values().collect()
 }
 
+/// Returns the NICs whose firmware must be changed before what is wanted can be had, as far as the
+/// kernel sees it: more VFs than a port offers, or another link layer.
+///
+/// The others are not asked, which would take seconds each.
+#[must_use]
+pub fn lacking(seen: &Inventory, wanted: &Desired) -> Vec<WantedNic> {
+    let mut all = nics(seen, wanted);
+    all.retain(|nic| {
+        nic.ports.iter().any(|port| {
+            let offered = seen.get(port.pf).and_then(Function::pf);
+            let has = offered.map_or(0, |facts| facts.total_vfs);
+            let asked = wanted.pfs.get(&port.pf).map_or(0, |pf| pf.num_vfs);
+            asked > has || port.link.is_some_and(|link| port.seen != Some(link))
+        })
+    });
+    all
+}
+
+/// Are two functions of one device?
+#[must_use]
+pub fn is_same_device(a: PciAddress, b: PciAddress) -> bool {
+    device_of(a) == device_of(b)
+}
+
 /// The functions of one device share domain, bus and device number. VFs do too, with ARI, but a VF
 /// is never wanted.
 fn device_of(address: PciAddress) -> (u32, u16) {

@@ -1,0 +1,300 @@
+//! What the files that were named want of a host: policies, or the node state that somebody made of
+//! them, and what is decided of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use api::crd::NodeStateDocument;
+use host::{HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware};
+use model::{Code, Desired, Explain, Inventory, NodePolicy};
+use policy::vendor::mellanox::FirmwareError;
+use policy::{Circumstances, Decision, Misfit, MisfitProblem, ResolveError, misfits, resolve};
+
+use crate::failure::Failure;
+use crate::policies::{self, Documents};
+use crate::ui::Ui;
+use crate::workplace::Site;
+
+/// What is wanted, and the labels of this node.
+pub(crate) struct Wanted {
+    wish: Wish,
+    labels: BTreeMap<String, String>,
+}
+
+enum Wish {
+    Policies(Vec<NodePolicy>),
+    State(Box<NodeStateDocument>),
+}
+
+/// What is wanted cannot be had, or cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WantedError {
+    /// Policies and a node state were given.
+    #[error("policies were given, and node state {name} ({origin}) too")]
+    Both {
+        /// The node state.
+        name: String,
+        /// Where it was read.
+        origin: model::Origin,
+    },
+    /// Node states of several nodes were given, none of which is this one.
+    #[error("node states of {} nodes were given, and none is called {host}: {}", names.len(), names.join(", "))]
+    OtherNodes {
+        /// The name of this host.
+        host: String,
+        /// The names of the nodes.
+        names: Vec<String>,
+    },
+    /// Policies ask for what cannot be.
+    #[error(transparent)]
+    Policies(#[from] ResolveError),
+    /// Something that cannot be had is wanted of PFs.
+    #[error("{}", lines(.0))]
+    Misfits(Vec<Misfit>),
+    /// The firmware of a NIC cannot be what is wanted.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// It cannot be told which PFs were configured before.
+    #[error(transparent)]
+    Owned(#[from] host::ReadOwnedError),
+}
+
+fn lines(misfits: &[Misfit]) -> String {
+    let lines: Vec<_> = misfits.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+impl Explain for WantedError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Both { .. } => Code::new("policies-and-node-state"),
+            Self::OtherNodes { .. } => Code::new("node-state-of-others"),
+            Self::Policies(error) => error.code(),
+            Self::Misfits(misfits) => match misfits.as_slice() {
+                [only] => only.code(),
+                _ => Code::new("policies-impossible"),
+            },
+            Self::Firmware(error) => error.code(),
+            Self::Owned(error) => error.code(),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Both { .. } => {
+                Some("give one or the other: a node state is what policies mean for a node".into())
+            }
+            Self::OtherNodes { .. } => Some("give only the node state of this node".into()),
+            Self::Policies(error) => error.remedy(),
+            Self::Misfits(misfits) => match misfits.as_slice() {
+                [only] => only.remedy(),
+                many => {
+                    let line = |misfit: &Misfit| {
+                        Some(format!("PF {}: {}", misfit.title, misfit.remedy()?))
+                    };
+                    let lines: Vec<_> = many.iter().filter_map(line).collect();
+                    (!lines.is_empty()).then(|| lines.join("\n"))
+                }
+            },
+            Self::Firmware(error) => error.remedy(),
+            Self::Owned(error) => error.remedy(),
+        }
+    }
+}
+
+impl From<WantedError> for Failure {
+    fn from(error: WantedError) -> Self {
+        match error {
+            WantedError::Owned(error) => Self::failed(error),
+            WantedError::Both { .. }
+            | WantedError::OtherNodes { .. }
+            | WantedError::Policies(_)
+            | WantedError::Misfits(_)
+            | WantedError::Firmware(_) => Self::input(error),
+        }
+    }
+}
+
+impl From<WantedError> for Undecided {
+    fn from(error: WantedError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl Wanted {
+    /// Reads files and labels; what in them has no effect is told.
+    pub(crate) fn read(
+        files: &[PathBuf],
+        labels: &[String],
+        site: &Site,
+        ui: &mut Ui,
+    ) -> Result<Self, Failure> {
+        let read = policies::read(files, ui).map_err(Failure::input)?;
+        let labels = policies::labels(labels).map_err(Failure::input)?;
+        Ok(Self::of(read, labels, site.host_name().as_deref(), ui)?)
+    }
+
+    /// Takes what was read. `host` is the name of the host; a recorded one has none.
+    pub(crate) fn of(
+        read: Documents,
+        labels: BTreeMap<String, String>,
+        host: Option<&str>,
+        ui: &mut Ui,
+    ) -> Result<Self, WantedError> {
+        let wish = wish(read, host, ui)?;
+        Ok(Self { wish, labels })
+    }
+
+    /// Returns how many objects were read.
+    pub(crate) fn count(&self) -> usize {
+        match &self.wish {
+            Wish::Policies(policies) => policies.len(),
+            Wish::State(_) => 1,
+        }
+    }
+
+    /// Says what `seen` should have, and what of it has no effect there; all or nothing.
+    pub(crate) fn on(&self, seen: &Inventory) -> Result<(Desired, Vec<String>), WantedError> {
+        let (desired, mut notes) = match &self.wish {
+            Wish::Policies(policies) => {
+                let (desired, notes) = resolve(seen, policies, &self.labels).accept()?;
+                (desired, notes.iter().map(ToString::to_string).collect())
+            }
+            Wish::State(state) => (state.desired.clone(), Vec::new()),
+        };
+        let (absent, wrong): (Vec<_>, Vec<_>) = misfits(seen, &desired)
+            .into_iter()
+            .partition(|misfit| misfit.problem == MisfitProblem::NotSeen);
+        if !wrong.is_empty() {
+            return Err(WantedError::Misfits(wrong));
+        }
+        // Upstream passes over a PF that is not there; over all of them, the state is another node's.
+        if !absent.is_empty() && absent.len() == desired.pfs.len() {
+            return Err(WantedError::Misfits(absent));
+        }
+        notes.extend(
+            absent
+                .iter()
+                .map(|misfit| format!("{misfit}; it is passed over")),
+        );
+        Ok((desired, notes))
+    }
+
+    /// Decides what is to be done to `seen`.
+    pub(crate) fn decide(
+        &self,
+        seen: &Inventory,
+        ledger: PfLedger<'_>,
+        known: &Circumstances,
+    ) -> Result<Decision, WantedError> {
+        let (desired, _notes) = self.on(seen)?;
+        let known = Circumstances {
+            owned: ledger.read()?.owned(),
+            ..known.clone()
+        };
+        let decision = policy::decide(seen, &desired, &known);
+        for need in &decision.firmware {
+            need.change.as_ref().map_err(Clone::clone)?;
+        }
+        Ok(decision)
+    }
+}
+
+/// Takes the policies, or the node state of `host`; a recorded host has no name and may be any node.
+fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, WantedError> {
+    let Documents {
+        policies,
+        mut states,
+    } = read;
+    if let (Some(state), false) = (states.first(), policies.is_empty()) {
+        return Err(WantedError::Both {
+            name: state.name.clone(),
+            origin: state.origin.clone(),
+        });
+    }
+    let ours = |state: &NodeStateDocument| host.is_none_or(|host| is_same_host(&state.name, host));
+    let state = match states.len() {
+        0 => return Ok(Wish::Policies(policies)),
+        1 => states.remove(0),
+        _ => {
+            let found = states.iter().position(ours);
+            let Some(found) = found.filter(|_| host.is_some()) else {
+                return Err(WantedError::OtherNodes {
+                    host: host.unwrap_or("this one").to_owned(),
+                    names: states.into_iter().map(|state| state.name).collect(),
+                });
+            };
+            states.swap_remove(found)
+        }
+    };
+    if !ours(&state) {
+        ui.note(format_args!(
+            "{}: the node state is for {}, and this host is called {}",
+            state.origin,
+            state.name,
+            host.unwrap_or_default()
+        ));
+    }
+    if state.rdma_netns.is_some() {
+        ui.note(format_args!(
+            "{}: system.rdmaMode has no effect: virtfn does not change the RDMA mode",
+            state.origin
+        ));
+    }
+    Ok(Wish::State(Box::new(state)))
+}
+
+/// A node may be called by the first part of its host name, or the other way round.
+fn is_same_host(node: &str, host: &str) -> bool {
+    let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    node == host || (node == first(node) || host == first(host)) && first(node) == first(host)
+}
+
+/// Looks at what matters beside the devices: what the kernel offers, and firmware that lacks
+/// something. A recording has neither, unless it holds the host's `/proc`.
+pub(crate) fn circumstances(
+    root: &HostRoot,
+    seen: &Inventory,
+    desired: &Desired,
+    is_recorded: bool,
+) -> Circumstances {
+    let has_kernel = !is_recorded || root.read_text("/proc/cmdline").is_ok();
+    let kernel = has_kernel.then(|| kernel_facts(root, &policy::kernel::modules_of(desired)));
+    let firmware = if is_recorded {
+        policy::vendor::mellanox::lacking(seen, desired)
+            .iter()
+            .map(|nic| (nic.nic, Err("the host is a recorded one".to_owned())))
+            .collect()
+    } else {
+        see_firmware(root, seen, desired, &mut HostPrograms::new(root))
+    };
+    Circumstances {
+        kernel,
+        firmware,
+        ..Circumstances::default()
+    }
+}
+
+/// Returns where the records of a recorded host are: beneath its own root, never this host's.
+pub(crate) fn recorded_state(root: &HostRoot) -> StateDir {
+    let dir = root.path().join("var/lib/virtfn");
+    StateDir::new(dir.clone(), dir.join("run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_be_called_by_its_short_name() {
+        for (node, host, same) in [
+            ("worker-1", "worker-1", true),
+            ("worker-1", "worker-1.rack.example.com", true),
+            ("worker-1.rack.example.com", "worker-1", true),
+            ("worker-1.a.example.com", "worker-1.b.example.com", false),
+            ("worker-1", "worker-2", false),
+        ] {
+            assert_eq!(is_same_host(node, host), same, "{node} {host}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! All that is to be done about a host, decided at once: PFs to configure, PFs to give back, firmware
+//! to write, and what the kernel lacks.
+//!
+//! ```text
+//! seen, wanted ──────── plan ────┐
+//!           owned ───── release ─┼─▶ Decision { plan, forget, kernel, firmware }
+//!  kernel's facts ───── kernel ──┤        │
+//! firmware's settings ─ vendor ──┘        └─ steps that wait for a reboot say so in their price
+//! ```
+//!
+//! What would surprise: a step whose price is a reboot is in the plan although it cannot be made now.
+//! Whoever performs the plan leaves it out; it is what the plan after the reboot will hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    BindTarget, Desired, Function, Inventory, PciAddress, PfPlan, Plan, RebootReason, Step,
+};
+
+use crate::kernel::{KernelFacts, KernelNeeds, needs};
+use crate::vendor::mellanox::{
+    self, FirmwareChange, FirmwareError, FirmwareReport, Fit, WantedNic,
+};
+use crate::{Owned, plan, release};
+
+#[cfg(test)]
+mod tests;
+
+/// What is known beside what was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// The PFs that were configured before, by address.
+    pub owned: BTreeMap<PciAddress, Owned>,
+    /// What the kernel offers; `None` when that could not be told, as of a recording.
+    pub kernel: Option<KernelFacts>,
+    /// What the firmware of NICs said, by the address that [`mellanox::lacking`] gives; or why it
+    /// said nothing.
+    pub firmware: BTreeMap<PciAddress, Result<FirmwareReport, String>>,
+    /// PFs for whose VFs the kernel had no memory space.
+    pub starved: BTreeSet<PciAddress>,
+}
+
+/// All that is to be done about a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What the host should have.
+    pub desired: Desired,
+    /// The steps: of PFs that are wanted, and of those that are given back.
+    pub plan: Plan,
+    /// PFs that nobody wants anything of any more, and that are in `plan` for that.
+    pub released: BTreeSet<PciAddress>,
+    /// PFs of which only the record that they were configured goes.
+    pub forget: Vec<PciAddress>,
+    /// What the kernel lacks.
+    pub kernel: KernelNeeds,
+    /// What is to be done about firmware.
+    pub firmware: Vec<FirmwareNeed>,
+}
+
+/// What is to be done about the firmware of one NIC before it can have what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirmwareNeed {
+    /// What to write; what would be written, when its settings could not be told.
+    pub change: Result<FirmwareChange, FirmwareError>,
+    /// Why its settings could not be told.
+    pub unseen: Option<String>,
+}
+
+impl Decision {
+    /// Is there nothing to do? What is only advised does not count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plan.is_empty() && self.kernel.reboot().is_none() && self.firmware.is_empty()
+    }
+
+    /// Returns why a reboot is needed, each cause once.
+    #[must_use]
+    pub fn reboots(&self) -> Vec<RebootReason> {
+        let firmware = self.firmware.iter().filter_map(|need| {
+            let change = need.change.as_ref().ok()?;
+            change.reboot()
+        });
+        self.kernel.reboot().into_iter().chain(firmware).collect()
+    }
+}
+
+/// Decides what leads from `seen` to `wanted`.
+#[must_use]
+pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Decision {
+    let mut all = plan(seen, wanted);
+    let release = release(seen, wanted, &known.owned);
+    let released = release.plans.iter().map(|plan| plan.pf).collect();
+    all.pfs.extend(release.plans);
+    all.pfs.sort_by_key(|plan| plan.pf);
+    let kernel = known
+        .kernel
+        .as_ref()
+        .map(|facts| needs(wanted, facts, &known.starved))
+        .unwrap_or_default();
+    let firmware: Vec<FirmwareNeed> = mellanox::lacking(seen, wanted)
+        .iter()
+        .map(|nic| firmware_need(nic, known.firmware.get(&nic.nic)))
+        .collect();
+    if let Some(reason) = kernel.reboot() {
+        all.pfs.iter_mut().for_each(|pf| postpone_vfio(pf, &reason));
+    }
+    for change in firmware.iter().filter_map(|need| need.change.as_ref().ok()) {
+        if let Some(reason) = change.reboot() {
+            for pf in &mut all.pfs {
+                if mellanox::is_same_device(pf.pf, change.nic) && lacks_vfs(seen, wanted, pf.pf) {
+                    postpone_vfs(pf, &reason);
+                }
+            }
+        }
+    }
+    Decision {
+        desired: wanted.clone(),
+        plan: all,
+        released,
+        forget: release.forget,
+        kernel,
+        firmware,
+    }
+}
+
+fn firmware_need(nic: &WantedNic, report: Option<&Result<FirmwareReport, String>>) -> FirmwareNeed {
+    match report {
+        Some(Ok(report)) => FirmwareNeed {
+            change: mellanox::change(nic, report, Fit::Enough),
+            unseen: None,
+        },
+        Some(Err(why)) => FirmwareNeed {
+            change: mellanox::guessed_change(nic),
+            unseen: Some(why.clone()),
+        },
+        None => FirmwareNeed {
+            change: mellanox::guessed_change(nic),
+            unseen: Some("it was not asked".to_owned()),
+        },
+    }
+}
+
+/// Are more VFs wanted of a PF than it offers?
+fn lacks_vfs(seen: &Inventory, wanted: &Desired, pf: PciAddress) -> bool {
+    let offered = seen.get(pf).and_then(Function::pf);
+    let wanted = wanted.pfs.get(&pf);
+    offered
+        .zip(wanted)
+        .is_some_and(|(offered, wanted)| wanted.num_vfs > offered.total_vfs)
+}
+
+/// Says of the steps that bind VFs to VFIO that they wait for a reboot.
+fn postpone_vfio(pf: &mut PfPlan, reason: &RebootReason) {
+    for planned in &mut pf.steps {
+        if let Step::Bind {
+            to: BindTarget::Driver(driver),
+            ..
+        } = &planned.step
+            && driver.is_vfio()
+        {
+            planned.price.reboot = Some(reason.clone());
+        }
+    }
+}
+
+/// Says of all steps about the VFs of a PF that they wait for a reboot.
+fn postpone_vfs(pf: &mut PfPlan, reason: &RebootReason) {
+    for planned in &mut pf.steps {
+        let is_of_pf = planned.step.function() == pf.pf;
+        if !is_of_pf || matches!(planned.step, Step::SetNumVfs { .. }) {
+            planned.price.reboot = Some(reason.clone());
+        }
+    }
+}
