@@ -113,8 +113,8 @@ fn of_step(plan: &PfPlan, planned: &PlannedStep) -> Option<Difference> {
         Step::SetUp { up, .. } => ("link", if *up { "up" } else { "down" }.to_owned()),
         Step::SetMac { mac, .. } => ("interface mac", mac.to_string()),
         Step::Rename { name, .. } => ("name", name.to_string()),
-        other @ (Step::Rebind { .. }
-        | Step::AwaitNetdev { .. }
+        Step::Rebind { .. } => ("driver", "bound anew, to read its settings".to_owned()),
+        other @ (Step::AwaitNetdev { .. }
         | Step::Move { .. }
         | Step::AddAddress { .. }
         | Step::RemoveAddress { .. }) => ("settings", other.to_string()),

@@ -24,6 +24,7 @@ mod fit;
 #[doc(hidden)]
 pub mod fuzz;
 mod guid;
+mod keep;
 pub mod kernel;
 mod plan;
 pub mod pool;
@@ -44,6 +45,7 @@ pub use drift::{Difference, PfStanding, drift};
 pub use drivers::{PfDriver, pf_driver};
 pub use fit::{Misfit, MisfitProblem, misfits};
 pub use guid::{GuidError, vf_guid};
+pub use keep::{KeptVfs, keep, restore};
 pub use plan::plan;
 pub use release::{Original, Owned, Release, release};
 pub use render::{render, render_decision};
