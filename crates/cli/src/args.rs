@@ -205,6 +205,10 @@ pub struct PlanArgs {
 
 /// `virtfn apply`.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "virtfn apply [OPTIONS] --file <FILE|DIR>\n       virtfn apply --unpersist"
+)]
+#[command(mut_arg("files", |files| files.required(false).required_unless_present("unpersist")))]
 pub struct ApplyArgs {
     /// The policies
     #[command(flatten)]
@@ -230,6 +234,22 @@ pub struct ApplyArgs {
     /// Write the firmware settings of NICs that are needed; they take effect at the next boot
     #[arg(long)]
     pub firmware: bool,
+
+    /// Keep it so across reboots: store the policies, apply them at boot before the network comes up,
+    /// keep other managers off the VFs
+    #[arg(long)]
+    pub persist: bool,
+
+    /// Undo --persist: remove every file that it made. VFs stay as they are
+    #[arg(long, conflicts_with_all = [
+        "files", "node_labels", "disrupt", "allow_default_route", "kernel_args", "firmware", "persist",
+        "vf_settings",
+    ])]
+    pub unpersist: bool,
+
+    /// Give VFs back the MACs, VLANs and other settings that --persist took down in this file
+    #[arg(long, value_name = "FILE")]
+    pub vf_settings: Option<PathBuf>,
 }
 
 /// `virtfn status`.

@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 pub(crate) mod list;
+mod persist;
 mod plan;
 mod record;
 mod status;

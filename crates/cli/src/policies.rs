@@ -114,6 +114,17 @@ pub(crate) fn read(paths: &[PathBuf], ui: &mut Ui) -> Result<Documents, Policies
     Ok(documents)
 }
 
+/// Returns the files with their texts, as [`read`] reads them.
+pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, PoliciesError> {
+    let mut texts = Vec::new();
+    for path in paths {
+        for file in files(path)? {
+            texts.push((file.display().to_string(), read_file(&file)?));
+        }
+    }
+    Ok(texts)
+}
+
 /// Reads the labels of this node.
 pub(crate) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, PoliciesError> {
     texts

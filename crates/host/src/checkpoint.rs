@@ -23,6 +23,8 @@ pub enum Checkpoint {
     Unconfirmed,
     /// The record says that all is done.
     Confirmed,
+    /// A file of those that keep a host as it was applied is about to be changed.
+    FileToChange,
 }
 
 /// Told of each checkpoint as it is passed.

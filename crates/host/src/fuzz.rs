@@ -102,6 +102,11 @@ pub fn fuzz_reboots(data: &[u8]) {
     drop(crate::kernel_args::parse_reboots(data));
 }
 
+/// Settings of VFs that are kept.
+pub fn fuzz_vf_settings(data: &[u8]) {
+    crate::persist::vfs::fuzz(data);
+}
+
 /// A boot service, of which the command is read.
 pub fn fuzz_boot_unit(data: &[u8]) {
     crate::persist::found::fuzz(data);
@@ -182,5 +187,10 @@ mod tests {
     #[test]
     fn boot_services_of_the_corpus_are_read_without_harm() {
         corpus("boot_unit", fuzz_boot_unit);
+    }
+
+    #[test]
+    fn settings_of_vfs_of_the_corpus_are_read_without_harm() {
+        corpus("vf_settings", fuzz_vf_settings);
     }
 }

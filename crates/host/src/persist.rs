@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! /etc/virtfn/policies.d/0001-rack-a.yaml             the policies, copied
+//! /etc/virtfn/vf-settings                             MACs, VLANs … that the VFs had
 //! /etc/systemd/system/virtfn-pre-network.service      applies them before the network comes up
 //! /etc/systemd/system/virtfn-post-network.service     … and again after it, before the kubelet
 //! /etc/udev/rules.d/10-virtfn.rules                   marks VFs: NetworkManager leaves them alone
@@ -28,14 +29,17 @@ mod render;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vfs;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use model::{Desired, EswitchMode, IfName, Inventory, PciAddress};
+use policy::KeptVfs;
 use policy::kernel::ModuleName;
 
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::files::Files;
 use crate::program::{ProgramError, Programs};
 use crate::root::HostRoot;
@@ -43,6 +47,7 @@ use crate::root::HostRoot;
 pub use conflict::{Conflict, Rival, conflicts};
 pub use error::{Foreign, PersistError, UninstallError};
 pub use found::{Found, look};
+pub use vfs::{VfSettingsError, read_vf_settings};
 
 /// What is to be kept across reboots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub struct Kept {
     pub boot: BootApply,
     /// The PFs whose VFs other managers must leave alone: see [`kept_pfs`].
     pub pfs: Vec<KeptPf>,
+    /// What the VFs have that no policy says: see [`policy::keep`].
+    pub vfs: KeptVfs,
     /// Modules to load at boot: see [`policy::kernel::needs`].
     pub modules: Vec<ModuleName>,
 }
@@ -159,6 +166,8 @@ pub struct Outcome {
     pub changes: Vec<Change>,
     /// Programs that should have read the files again and did not: they will at the next boot.
     pub untold: Vec<ProgramError>,
+    /// Files with names of ours that somebody made his own, and that were left alone.
+    pub left: Vec<String>,
 }
 
 /// How much of an installation is there.
@@ -185,6 +194,7 @@ pub fn install(
     root: &HostRoot,
     wanted: &Kept,
     programs: &mut dyn Programs,
+    checkpoints: &dyn Checkpoints,
 ) -> Result<Outcome, PersistError> {
     let files = Files::new(root);
     let edits = edit::to_install(&files, wanted)?;
@@ -192,13 +202,17 @@ pub fn install(
     if tell {
         tell::note(&files)?;
     }
-    let changes = edit::perform(&files, &edits)?;
+    let changes = edit::perform(&files, &edits, checkpoints)?;
     let untold = if tell {
         tell::tell(&files, programs)
     } else {
         Vec::new()
     };
-    Ok(Outcome { changes, untold })
+    Ok(Outcome {
+        changes,
+        untold,
+        left: Vec::new(),
+    })
 }
 
 /// Removes every trace of [`install`], and nothing else. VFs stay as they are.
@@ -207,13 +221,18 @@ pub fn install(
 pub fn uninstall(
     root: &HostRoot,
     programs: &mut dyn Programs,
+    checkpoints: &dyn Checkpoints,
 ) -> Result<Outcome, Box<UninstallError>> {
     let files = Files::new(root);
     let mut failures = Vec::new();
     let edits = edit::to_uninstall(&files, &mut failures);
     let tell = tell::needed(&files, &edits);
+    if tell && let Err(PersistError::Change { source, .. }) = tell::note(&files) {
+        failures.push(source);
+    }
     let mut changes = Vec::new();
     for edit in &edits {
+        checkpoints.passed(Checkpoint::FileToChange);
         match edit::make(&files, edit) {
             Ok(()) => changes.extend(edit.change()),
             Err(error) => failures.push(error),
@@ -224,11 +243,26 @@ pub fn uninstall(
     } else {
         Vec::new()
     };
-    let outcome = Outcome { changes, untold };
+    let left = found::edited(&files).unwrap_or_default();
+    let outcome = Outcome {
+        changes,
+        untold,
+        left: left.into_iter().map(|(path, _)| path).collect(),
+    };
     if failures.is_empty() {
         Ok(outcome)
     } else {
         Err(Box::new(UninstallError { failures, outcome }))
+    }
+}
+
+/// Returns the changes that [`uninstall`] would make, and makes none.
+pub fn preview_uninstall(root: &HostRoot) -> Result<Vec<Change>, PersistError> {
+    let mut failures = Vec::new();
+    let edits = edit::to_uninstall(&Files::new(root), &mut failures);
+    match failures.pop() {
+        Some(source) => Err(PersistError::Look { source }),
+        None => Ok(edits.iter().filter_map(edit::Edit::change).collect()),
     }
 }
 

@@ -13,6 +13,7 @@ mod apply;
 mod attach;
 mod kill;
 mod list;
+mod persist;
 mod refuse;
 mod support;
 mod surprise;

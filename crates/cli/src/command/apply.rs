@@ -15,6 +15,7 @@ use host::{Applied, ApplyContext, PfApplied, PfFault, PfLedger, Undecided, VfFau
 use model::{Code, Explain, Host, Inventory, Scope};
 use policy::{Circumstances, Decision, check, check_uplinks, render, render_decision};
 
+use super::persist;
 use super::plan::{uplinks, warn};
 use super::wanted::{Wanted, circumstances};
 use crate::args::ApplyArgs;
@@ -32,14 +33,31 @@ const MOST_PLANS: usize = 3;
 
 /// Applies policies, or shows what that would take.
 pub(crate) fn run(args: &ApplyArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Failure> {
+    if args.unpersist {
+        return persist::forget(args, site, ui);
+    }
+    persist::check(args, site)?;
     let work = Workplace::open(site)?;
     let files = &args.policies;
-    let wanted = Wanted::read(&files.files, &files.node_labels, site, ui)?;
-    let (mut seen, known) = look(&wanted, args, &work, ui)?;
+    let mut wanted = Wanted::read(&files.files, &files.node_labels, site, ui)?;
+    if let Some(path) = &args.vf_settings {
+        wanted.keep_vfs(persist::vf_settings(path, &work.root, ui));
+    }
+    let exit = make(&wanted, args, &work, ui)?;
+    if args.persist {
+        // Also when a PF failed or waits for a reboot: the next boot goes on.
+        persist::keep(args, &wanted, &work, ui)?;
+    }
+    Ok(exit)
+}
+
+/// Makes the host as it is wanted, or shows what that would take.
+fn make(wanted: &Wanted, args: &ApplyArgs, work: &Workplace, ui: &mut Ui) -> Result<Exit, Failure> {
+    let (mut seen, known) = look(wanted, args, work, ui)?;
     let job = Job {
-        wanted: &wanted,
+        wanted,
         args,
-        work: &work,
+        work,
         known: &known,
     };
     let mut decision = job.decide(&seen)?;

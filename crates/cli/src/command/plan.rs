@@ -73,6 +73,11 @@ fn tell_refusal(refusal: &RefusalView, ui: &mut Ui) {
 
 /// Says something that is wrong and does not keep the command from its work.
 pub(super) fn warn(error: &dyn Explain, ui: &mut Ui) {
+    ui.warn(explained(error));
+}
+
+/// Writes an error with its causes and what the user can do, as one line.
+pub(super) fn explained(error: &dyn Explain) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -82,7 +87,7 @@ pub(super) fn warn(error: &dyn Explain, ui: &mut Ui) {
     if let Some(remedy) = error.remedy() {
         text.push_str(&format!("; {remedy}"));
     }
-    ui.warn(text);
+    text
 }
 
 /// Finds out which interfaces the host itself needs; what cannot be told is said.

@@ -99,6 +99,8 @@ struct Wants {
     policies: usize,
     /// What it means for this host.
     desired: Desired,
+    /// What VFs had when it was kept.
+    vfs: policy::KeptVfs,
 }
 
 /// Are policies kept across reboots?

@@ -8,7 +8,9 @@ use api::crd::NodeStateDocument;
 use host::{HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware};
 use model::{Code, Desired, Explain, Inventory, NodePolicy};
 use policy::vendor::mellanox::FirmwareError;
-use policy::{Circumstances, Decision, Misfit, MisfitProblem, ResolveError, misfits, resolve};
+use policy::{
+    Circumstances, Decision, KeptVfs, Misfit, MisfitProblem, ResolveError, misfits, resolve,
+};
 
 use crate::failure::Failure;
 use crate::policies::{self, Documents};
@@ -19,6 +21,8 @@ use crate::workplace::Site;
 pub(crate) struct Wanted {
     wish: Wish,
     labels: BTreeMap<String, String>,
+    /// What VFs had that no policy says.
+    vfs: KeptVfs,
 }
 
 enum Wish {
@@ -142,7 +146,16 @@ impl Wanted {
         ui: &mut Ui,
     ) -> Result<Self, WantedError> {
         let wish = wish(read, host, ui)?;
-        Ok(Self { wish, labels })
+        Ok(Self {
+            wish,
+            labels,
+            vfs: KeptVfs::new(),
+        })
+    }
+
+    /// Wants VFs to have what they had when `vfs` was taken down.
+    pub(crate) fn keep_vfs(&mut self, vfs: KeptVfs) {
+        self.vfs = vfs;
     }
 
     /// Returns how many objects were read.
@@ -192,7 +205,8 @@ impl Wanted {
             owned: ledger.read()?.owned(),
             ..known.clone()
         };
-        let decision = policy::decide(seen, &desired, &known);
+        let mut decision = policy::decide(seen, &desired, &known);
+        decision.plan = policy::restore(seen, &desired, &self.vfs, decision.plan);
         for need in &decision.firmware {
             need.change.as_ref().map_err(Clone::clone)?;
         }

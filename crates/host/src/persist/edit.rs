@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::render::{self, File, MARKER, POLICIES, UNIT_DIR, WANTS_DIR};
 use super::{Change, ChangeKind, Foreign, Kept, PersistError};
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::files::{Entry, Files, is_unnamed, refused};
 use crate::root::AccessError;
 
@@ -144,9 +145,14 @@ pub(super) fn to_uninstall(files: &Files<'_>, failures: &mut Vec<AccessError>) -
 }
 
 /// Makes all edits; an edit that fails ends it.
-pub(super) fn perform(files: &Files<'_>, edits: &[Edit]) -> Result<Vec<Change>, PersistError> {
+pub(super) fn perform(
+    files: &Files<'_>,
+    edits: &[Edit],
+    checkpoints: &dyn Checkpoints,
+) -> Result<Vec<Change>, PersistError> {
     let mut done = Vec::new();
     for edit in edits {
+        checkpoints.passed(Checkpoint::FileToChange);
         match make(files, edit) {
             Ok(()) => done.extend(edit.change()),
             Err(source) => return Err(PersistError::Change { done, source }),
@@ -226,7 +232,7 @@ fn owned(files: &Files<'_>, failures: &mut Vec<AccessError>) -> Vec<String> {
             let path = format!("{dir}/{name}");
             let is_unnamed = is_unnamed(&name);
             // Only what can be ours is read: the directories hold a lot of others' files.
-            let may_be_ours = is_unnamed || dir == POLICIES || name.contains("virtfn");
+            let may_be_ours = is_unnamed || OWN_DIRS.contains(&dir) || name.contains("virtfn");
             if path == DIRS_MADE || !may_be_ours {
                 continue;
             }

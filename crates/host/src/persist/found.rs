@@ -1,9 +1,9 @@
 //! What is installed, read back from the files: for people who ask, nothing is changed.
 
-use super::render::{MARKER, MODULES, NETWORKD, POLICIES, PRE, UDEV, UNIT_DIR, UNITS};
+use super::render::{MARKER, MODULES, NETWORKD, POLICIES, PRE, UDEV, UNIT_DIR, UNITS, VF_SETTINGS};
 use super::{BootApply, Foreign, Installed, PersistError, installed};
 use crate::files::{Entry, Files};
-use crate::root::HostRoot;
+use crate::root::{AccessError, HostRoot};
 
 /// What is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Found {
     pub installed: Installed,
     /// The directory of the policies, as a path on the host.
     pub policies: &'static str,
+    /// The file of the settings of VFs, as a path on the host: see [`super::read_vf_settings`].
+    pub vf_settings: &'static str,
     /// How they are applied at boot; `None` when the service is not there, or is somebody else's.
     pub boot: Option<BootApply>,
     /// Files with names of ours that are not ours any more, and what they are. Neither `install`
@@ -21,16 +23,30 @@ pub struct Found {
 
 /// Looks at what is installed.
 pub fn look(root: &HostRoot) -> Result<Found, PersistError> {
+    let look = |source| PersistError::Look { source };
     let files = Files::new(root);
-    let entry = |path: &str| {
-        let found = files.entry(path);
-        found.map_err(|source| PersistError::Look { source })
+    let boot = match files.entry(&format!("{UNIT_DIR}/{PRE}")).map_err(look)? {
+        Entry::File(content) if content.starts_with(MARKER.as_bytes()) => {
+            boot_of(&String::from_utf8_lossy(&content))
+        }
+        _ => None,
     };
+    Ok(Found {
+        installed: installed(root)?,
+        policies: POLICIES,
+        vf_settings: VF_SETTINGS,
+        boot,
+        edited: edited(&files).map_err(look)?,
+    })
+}
+
+/// Returns the files with names of ours that are not ours, or not any more.
+pub(super) fn edited(files: &Files<'_>) -> Result<Vec<(String, Foreign)>, AccessError> {
     let units = UNITS.map(|unit| format!("{UNIT_DIR}/{unit}"));
-    let others = [UDEV, NETWORKD, MODULES].map(str::to_owned);
+    let others = [UDEV, NETWORKD, MODULES, VF_SETTINGS].map(str::to_owned);
     let mut edited = Vec::new();
     for path in units.into_iter().chain(others) {
-        let found = match entry(&path)? {
+        let found = match files.entry(&path)? {
             Entry::Absent => continue,
             Entry::File(content) if content.starts_with(MARKER.as_bytes()) => continue,
             Entry::File(_) => Foreign::File,
@@ -40,18 +56,7 @@ pub fn look(root: &HostRoot) -> Result<Found, PersistError> {
         };
         edited.push((path, found));
     }
-    let boot = match entry(&format!("{UNIT_DIR}/{PRE}"))? {
-        Entry::File(content) if content.starts_with(MARKER.as_bytes()) => {
-            boot_of(&String::from_utf8_lossy(&content))
-        }
-        _ => None,
-    };
-    Ok(Found {
-        installed: installed(root)?,
-        policies: POLICIES,
-        boot,
-        edited,
-    })
+    Ok(edited)
 }
 
 /// Reads the command of a service as `render` writes it; `None` when somebody wrote another.
@@ -69,7 +74,7 @@ pub(crate) fn boot_of(unit: &str) -> Option<BootApply> {
     }
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--file" => drop(words.next()?),
+            "--file" | "--vf-settings" => drop(words.next()?),
             "--node-label" => {
                 let label = words.next()?;
                 let (key, value) = label.split_once('=')?;

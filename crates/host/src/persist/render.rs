@@ -8,13 +8,15 @@ use std::path::Path;
 use model::IfName;
 use policy::kernel::ModuleName;
 
-use super::{BootApply, Kept, KeptPf, PersistError, StoredPolicy};
+use super::{BootApply, Kept, KeptPf, PersistError, StoredPolicy, vfs};
 
 /// How the first line of each file of ours begins.
 pub(crate) const MARKER: &str = "# virtfn-persist:";
 
 /// The directory of the stored policies. Whoever wants to may add files of his own.
 pub(crate) const POLICIES: &str = "/etc/virtfn/policies.d";
+/// The file of what VFs had.
+pub(crate) const VF_SETTINGS: &str = "/etc/virtfn/vf-settings";
 pub(crate) const UNIT_DIR: &str = "/etc/systemd/system";
 pub(crate) const WANTS_DIR: &str = "/etc/systemd/system/multi-user.target.wants";
 pub(crate) const PRE: &str = "virtfn-pre-network.service";
@@ -61,6 +63,11 @@ pub(crate) struct File {
 /// Returns all files, in the order in which they are written.
 pub(crate) fn files(kept: &Kept) -> Result<Vec<File>, PersistError> {
     let mut files: Vec<File> = kept.policies.iter().enumerate().map(policy).collect();
+    let head = marker("what the VFs had when the policies were kept: MACs, VLANs and more");
+    files.push(File {
+        path: VF_SETTINGS.to_owned(),
+        text: vfs::text(&head, &kept.vfs)?,
+    });
     if !kept.modules.is_empty() {
         files.push(File {
             path: MODULES.to_owned(),
@@ -250,7 +257,7 @@ fn service() -> String {
 
 pub(crate) fn command(boot: &BootApply) -> Result<String, PersistError> {
     let mut line = format!(
-        "ExecStart={} apply --file {POLICIES}",
+        "ExecStart={} apply --file {POLICIES} --vf-settings {VF_SETTINGS}",
         plain_path(&boot.program)?
     );
     for (key, value) in &boot.node_labels {

@@ -3,6 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use super::*;
+use crate::checkpoint::Uninterrupted;
 use crate::program::Call;
 
 /// No program is run for a root that is not `/`.
@@ -15,6 +16,12 @@ impl Programs for NoPrograms {
 }
 
 fn kept() -> Kept {
+    let state = model::VfState {
+        mac: Some("02:00:00:00:00:01".parse().unwrap()),
+        vlan: Some(None),
+        ..model::VfState::default()
+    };
+    let vfs = [(model::VfIndex(0), state)].into();
     let policy = |source: &str, text: &str| StoredPolicy {
         source: source.to_owned(),
         text: text.to_owned(),
@@ -48,6 +55,7 @@ fn kept() -> Kept {
                 switchdev_vfs: Some(2),
             },
         ],
+        vfs: [("0000:3b:00.0".parse().unwrap(), vfs)].into(),
         modules: vec!["vfio-pci".parse().unwrap()],
     }
 }
@@ -122,12 +130,13 @@ fn the_services_are_switched_on_last_and_a_second_time_changes_nothing() {
     let (temp, root) = host();
     let preview = preview(&root, &kept()).unwrap();
     assert_eq!(installed(&root).unwrap(), Installed::Absent);
-    let done = install(&root, &kept(), &mut NoPrograms).unwrap();
+    let done = install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
     assert_eq!(done.changes, preview);
     insta::assert_snapshot!(said(&done.changes), @"
     create /etc/virtfn/persist.dirs
     create /etc/virtfn/policies.d/0001-rack_a.yaml
     create /etc/virtfn/policies.d/0002-policy.yaml
+    create /etc/virtfn/vf-settings
     create /etc/modules-load.d/virtfn.conf
     create /etc/systemd/network/00-virtfn-vf.network
     create /etc/udev/rules.d/10-virtfn.rules
@@ -138,7 +147,7 @@ fn the_services_are_switched_on_last_and_a_second_time_changes_nothing() {
     ");
     assert_eq!(installed(&root).unwrap(), Installed::Enabled);
     let before = tree(temp.path());
-    let again = install(&root, &kept(), &mut NoPrograms).unwrap();
+    let again = install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
     assert_eq!(again.changes, []);
     assert_eq!(tree(temp.path()), before);
     let mode = before
@@ -152,20 +161,21 @@ fn the_services_are_switched_on_last_and_a_second_time_changes_nothing() {
 fn uninstalling_leaves_the_host_as_it_was() {
     let (temp, root) = host();
     let before = tree(temp.path());
-    install(&root, &kept(), &mut NoPrograms).unwrap();
-    install(&root, &without_pfs(), &mut NoPrograms).unwrap();
-    let gone = uninstall(&root, &mut NoPrograms).unwrap();
+    install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
+    install(&root, &without_pfs(), &mut NoPrograms, &Uninterrupted).unwrap();
+    let gone = uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap();
     insta::assert_snapshot!(said(&gone.changes), @"
     disable /etc/systemd/system/multi-user.target.wants/virtfn-pre-network.service
     disable /etc/systemd/system/multi-user.target.wants/virtfn-post-network.service
     remove /etc/systemd/system/virtfn-post-network.service
     remove /etc/systemd/system/virtfn-pre-network.service
     remove /etc/virtfn/policies.d/0001-rack_a.yaml
+    remove /etc/virtfn/vf-settings
     remove /etc/virtfn/persist.dirs
     ");
     assert_eq!(tree(temp.path()), before);
     assert!(
-        uninstall(&root, &mut NoPrograms)
+        uninstall(&root, &mut NoPrograms, &Uninterrupted)
             .unwrap()
             .changes
             .is_empty()
@@ -175,8 +185,8 @@ fn uninstalling_leaves_the_host_as_it_was() {
 #[test]
 fn fewer_policies_remove_what_is_wanted_no_more() {
     let (temp, root) = host();
-    install(&root, &kept(), &mut NoPrograms).unwrap();
-    let done = install(&root, &without_pfs(), &mut NoPrograms).unwrap();
+    install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
+    let done = install(&root, &without_pfs(), &mut NoPrograms, &Uninterrupted).unwrap();
     insta::assert_snapshot!(said(&done.changes), @"
     disable /etc/systemd/system/multi-user.target.wants/virtfn-pre-network.service
     disable /etc/systemd/system/multi-user.target.wants/virtfn-post-network.service
@@ -196,8 +206,8 @@ fn a_policy_that_somebody_put_there_stays() {
     let own = temp.path().join("etc/virtfn/policies.d/zz-own.yaml");
     std::fs::create_dir_all(own.parent().unwrap()).unwrap();
     std::fs::write(&own, "kind: SriovNetworkNodePolicy\n").unwrap();
-    install(&root, &kept(), &mut NoPrograms).unwrap();
-    uninstall(&root, &mut NoPrograms).unwrap();
+    install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
+    uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap();
     assert!(own.exists());
 }
 
@@ -207,7 +217,7 @@ fn check_refused(prepare: impl FnOnce(&Path), wanted: &Kept, code: &str) -> Pers
     let (temp, root) = host();
     prepare(temp.path());
     let before = tree(temp.path());
-    let error = install(&root, wanted, &mut NoPrograms).unwrap_err();
+    let error = install(&root, wanted, &mut NoPrograms, &Uninterrupted).unwrap_err();
     assert_eq!(model::Explain::code(&error).as_str(), code, "{error}");
     assert!(model::Explain::remedy(&error).is_some(), "{error}");
     assert_eq!(tree(temp.path()), before);
@@ -237,6 +247,23 @@ fn files_of_others_are_never_touched() {
     let dir =
         |host: &Path| std::fs::create_dir(host.join("etc/udev/rules.d/10-virtfn.rules")).unwrap();
     check_refused(dir, &kept(), "file-in-the-way");
+}
+
+#[test]
+fn a_file_that_somebody_made_his_own_stays_and_is_told() {
+    let (temp, root) = host();
+    install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
+    let rules = temp.path().join("etc/udev/rules.d/10-virtfn.rules");
+    let text = std::fs::read_to_string(&rules).unwrap();
+    let (_marker, mine) = text.split_once('\n').unwrap();
+    std::fs::write(&rules, mine).unwrap();
+    let again = install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap_err();
+    assert_eq!(model::Explain::code(&again).as_str(), "file-in-the-way");
+    assert_eq!(look(&root).unwrap().edited.len(), 1);
+    let gone = uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap();
+    assert_eq!(gone.left, ["/etc/udev/rules.d/10-virtfn.rules"]);
+    assert_eq!(std::fs::read_to_string(&rules).unwrap(), mine);
+    assert_eq!(installed(&root).unwrap(), Installed::Absent);
 }
 
 #[test]
@@ -273,13 +300,21 @@ fn killed_install(root: &HostRoot, wanted: &Kept, at: u32) -> Option<()> {
     let files = Files::new(root);
     let edits = edit::to_install(&files, wanted).unwrap();
     files.killed_at.set(Some(at));
-    edit::perform(&files, &edits).is_err().then_some(())
+    edit::perform(&files, &edits, &Uninterrupted)
+        .is_err()
+        .then_some(())
 }
 
 #[test]
 fn a_run_killed_anywhere_is_harmless_and_completed_by_the_next() {
     let (wanted_temp, wanted_root) = host();
-    install(&wanted_root, &without_pfs(), &mut NoPrograms).unwrap();
+    install(
+        &wanted_root,
+        &without_pfs(),
+        &mut NoPrograms,
+        &Uninterrupted,
+    )
+    .unwrap();
     let strip = |temp: &tempfile::TempDir| {
         let root = temp.path().display().to_string();
         let tree = tree(temp.path());
@@ -297,14 +332,14 @@ fn a_run_killed_anywhere_is_harmless_and_completed_by_the_next() {
         if first.is_some() {
             assert_ne!(installed(&root).unwrap(), Installed::Enabled, "at {at}");
         }
-        uninstall(&root, &mut NoPrograms).unwrap();
+        uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap();
         assert_eq!(tree(temp.path()), before, "killed at {at}, uninstalled");
         killed_install(&root, &kept(), at);
-        install(&root, &kept(), &mut NoPrograms).unwrap();
+        install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
         assert_eq!(installed(&root).unwrap(), Installed::Enabled);
         // … then from one set of policies to another.
         let second = killed_install(&root, &without_pfs(), at);
-        install(&root, &without_pfs(), &mut NoPrograms).unwrap();
+        install(&root, &without_pfs(), &mut NoPrograms, &Uninterrupted).unwrap();
         let left = strip(&temp);
         for (path, what) in strip(&wanted_temp) {
             assert_eq!(left.get(&path), Some(&what), "{path}, killed at {at}");
@@ -321,12 +356,12 @@ fn a_run_killed_anywhere_is_harmless_and_completed_by_the_next() {
 #[test]
 fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     let (temp, root) = host();
-    install(&root, &kept(), &mut NoPrograms).unwrap();
+    install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
     // A directory in the place of a list: it cannot be read as one.
     let dirs = temp.path().join("etc/modules-load.d");
     std::fs::remove_dir_all(&dirs).unwrap();
     symlink("modules-load.d", &dirs).unwrap();
-    let error = uninstall(&root, &mut NoPrograms).unwrap_err();
+    let error = uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap_err();
     assert!(!error.failures.is_empty());
     assert!(error.outcome.changes.len() >= 7, "{error}");
     assert!(!temp.path().join("etc/virtfn/policies.d").exists());

@@ -57,6 +57,7 @@ fn want(report: &mut Report, source: String, wanted: &Wanted) -> Result<(), Want
         source,
         policies: wanted.count(),
         desired,
+        vfs: policy::KeptVfs::new(),
     });
     Ok(())
 }
@@ -99,6 +100,14 @@ pub(super) fn kept(report: &mut Report, args: &StatusArgs, root: &HostRoot, ui: 
     let source = found.policies.to_owned();
     if let Err(error) = wanted.and_then(|wanted| want(report, source, &wanted)) {
         report.findings.push(Finding::of(&error));
+    }
+    match persist::read_vf_settings(root, found.vf_settings) {
+        Ok(vfs) => {
+            if let Some(wants) = &mut report.wanted {
+                wants.vfs = vfs;
+            }
+        }
+        Err(error) => report.findings.push(Finding::of(&error)),
     }
 }
 
@@ -169,6 +178,7 @@ fn unreadable(error: &host::AccessError) -> Finding {
 pub(super) fn compare(report: &mut Report) {
     if let Some(wants) = &report.wanted {
         let plan = policy::plan(&report.seen, &wants.desired);
+        let plan = policy::restore(&report.seen, &wants.desired, &wants.vfs, plan);
         report.standings = policy::drift(&report.seen, &wants.desired, &plan);
     }
 }

@@ -59,6 +59,11 @@ impl Host {
 
     fn keeping() -> Self {
         let host = Self::new();
+        let had = model::VfState {
+            vlan: Some(None),
+            mac: Some("02:00:00:00:10:01".parse().unwrap()),
+            ..model::VfState::default()
+        };
         let kept = Keeping {
             policies: vec![StoredPolicy {
                 source: "p.yaml".to_owned(),
@@ -70,9 +75,10 @@ impl Host {
                 allow_default_route: false,
             },
             pfs: Vec::new(),
+            vfs: [(pf(), [(VfIndex(1), had)].into())].into(),
             modules: Vec::new(),
         };
-        install(&host.root(), &kept, &mut NoPrograms).unwrap();
+        install(&host.root(), &kept, &mut NoPrograms, &host::Uninterrupted).unwrap();
         host
     }
 
