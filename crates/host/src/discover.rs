@@ -25,6 +25,7 @@ pub mod config;
 mod device;
 mod functions;
 mod holders;
+mod host_use;
 mod netdevs;
 mod rdma;
 mod vdpa;
@@ -39,6 +40,7 @@ use serde::Deserialize;
 pub(crate) use self::aux::AUX_DEVICES;
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
+use self::host_use::Uppers;
 pub(crate) use self::rdma::nearest_function;
 pub(crate) use self::vdpa::VDPA_DEVICES;
 use crate::queries::{Queries, QueryError};
@@ -78,6 +80,7 @@ pub(crate) fn discover(
     if scope == Scope::All {
         aux::add(root, &mut scan);
     }
+    let uppers = Uppers::of(&links);
     netdevs::add(root, &mut scan, links);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
@@ -93,7 +96,6 @@ pub(crate) fn discover(
         scan.notes.gap("rdma", error.chain());
         None
     });
-    holders::tell(root, &mut scan, ledger, scope);
     let node_uses = match scope {
         Scope::All => queries.node_uses().unwrap_or_else(|error| {
             scan.notes.gap("routes and addresses", error.chain());
@@ -101,6 +103,8 @@ pub(crate) fn discover(
         }),
         Scope::Function(_) => BTreeMap::new(),
     };
+    holders::tell(root, &mut scan, ledger, scope);
+    holders::tell_of_host(&mut scan, &uppers, &node_uses);
     Ok(Inventory {
         functions: scan.functions,
         sub_functions: scan.sub_functions,

@@ -202,6 +202,15 @@ pub struct VfFacts {
     pub holder: Option<Holder>,
 }
 
+impl VfFacts {
+    /// Does the VF belong to somebody other than the host, so that its netdev is theirs to set up?
+    #[must_use]
+    pub fn is_given_away(&self) -> bool {
+        let holder = self.holder.as_ref();
+        holder.is_some_and(|holder| holder.kind != HolderKind::Host)
+    }
+}
+
 /// One netdev of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netdev {
@@ -379,7 +388,8 @@ pub struct VfioNode {
 pub struct Holder {
     /// Through which door it was given.
     pub kind: HolderKind,
-    /// Identity at that door: a container id, a claim, or the namespace for a plain attach.
+    /// Identity at that door: a container id, a claim, the namespace for a plain attach, or for the
+    /// host the interface above; `default-route` or `address` when there is none.
     pub id: String,
     /// Name of the interface that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -411,6 +421,8 @@ pub enum HolderKind {
     Namespace,
     /// A process has its VFIO device open.
     Vfio,
+    /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address.
+    Host,
 }
 
 impl fmt::Display for HolderKind {
@@ -422,6 +434,7 @@ impl fmt::Display for HolderKind {
             Self::Claim => "claim",
             Self::Namespace => "namespace",
             Self::Vfio => "vfio",
+            Self::Host => "host",
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Holder, IfName, PciAddress, Step, VfIndex};
+use crate::{Holder, HolderKind, IfName, PciAddress, Step, VfIndex};
 
 /// What would be done to a host, PF by PF. PFs do not depend on each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,10 +71,12 @@ impl Price {
         *self == Self::default()
     }
 
-    /// Must a cluster drain the node before, because somebody's traffic stops?
+    /// Must a cluster drain the node before, because somebody's traffic stops? What the host itself
+    /// uses is not drained away.
     #[must_use]
     pub fn needs_drain(&self) -> bool {
-        !self.interrupts.is_empty()
+        let mut holders = self.interrupts.iter().map(|(_, holder)| holder.kind);
+        holders.any(|kind| kind != HolderKind::Host)
     }
 }
 

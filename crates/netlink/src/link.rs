@@ -28,6 +28,7 @@ pub(crate) const RTM_SETLINK: u16 = 19;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
@@ -37,6 +38,7 @@ pub(crate) const IFLA_VFINFO_LIST: u16 = 22;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_PHYS_SWITCH_ID: u16 = 36;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PHYS_PORT_NAME: u16 = 38;
 const IFLA_MIN_MTU: u16 = 50;
 const IFLA_MAX_MTU: u16 = 51;
@@ -106,6 +108,9 @@ pub struct Link {
     /// Upper device (bond, bridge, OVS) that enslaved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<IfIndex>,
+    /// Interface that it is on, such as that of a VLAN, when it is in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<IfIndex>,
     /// Kind of a software device, such as `veth` or `vlan`; `None` for hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,

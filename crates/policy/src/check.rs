@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Code, Explain, Holder, PciAddress, Plan, VfIndex};
+use model::{Code, Explain, Holder, HolderKind, PciAddress, Plan, VfIndex};
 
 /// Refuses a plan that interrupts somebody, unless that is allowed.
 pub fn check(plan: &Plan, allow_disrupt: bool) -> Result<(), InUse> {
@@ -89,11 +89,58 @@ impl Explain for InUse {
     }
 
     fn remedy(&self) -> Option<String> {
-        let first = self.interrupted.first()?;
+        let Interrupted { vf, holder, .. } = self.interrupted.first()?;
+        let how = match (holder.kind, &holder.interface) {
+            (HolderKind::Host, Some(netdev)) => {
+                format!("take {netdev} out of the host's own network configuration")
+            }
+            _ => format!("free it first, as with `virtfn detach {vf}`"),
+        };
         Some(format!(
-            "free it first, as with `virtfn detach {}`, or interrupt its holder with \
-             `virtfn apply --disrupt`",
-            first.vf
+            "{how}, or interrupt its holder with `virtfn apply --disrupt`"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fixtures::{FakeHost, igb, inventory, parsed};
+
+    use super::*;
+    use crate::testing::wanted_pf;
+    use crate::{plan, render};
+
+    #[test]
+    fn a_vf_that_the_host_itself_uses_is_not_removed_unasked() {
+        let mut host = FakeHost::new(inventory([igb("0000:01:00.0", "ens1").with_vfs(2)]));
+        let bond = Holder {
+            kind: HolderKind::Host,
+            id: "bond0".to_owned(),
+            interface: Some(parsed("ens1v1")),
+        };
+        host.set_holder(parsed("0000:01:10.2"), Some(bond));
+        let wanted = wanted_pf("0000:01:00.0", 4);
+        let wanted = model::Desired {
+            pfs: [(wanted.pf, wanted)].into(),
+        };
+        let plan = plan(&host.inventory(), &wanted);
+        let price = &plan.pfs[0].steps[0].price;
+        assert!(!price.needs_drain(), "no drain takes a bond away");
+        assert!(
+            render(&plan).contains("interrupts 1 VF in use, which is the host's own"),
+            "{}",
+            render(&plan)
+        );
+        let error = check(&plan, false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PF ens1 (0000:01:00.0): vf 1 (0000:01:10.2) is in use by host bond0 as ens1v1, and \"have 0 VFs\" would interrupt it"
+        );
+        let remedy = error.remedy().unwrap();
+        assert!(
+            remedy.starts_with("take ens1v1 out of the host's own"),
+            "{remedy}"
+        );
+        assert_eq!(check(&plan, true), Ok(()));
     }
 }

@@ -124,6 +124,11 @@ fn price(pf: &PfPlan) -> String {
     holders.sort();
     holders.dedup();
     let destroys = pf.steps.iter().any(|step| step.price.destroys_vfs);
+    let drain = if pf.steps.iter().any(|step| step.price.needs_drain()) {
+        "drain first"
+    } else {
+        "which is the host's own"
+    };
     let mut words = match (holders.len(), destroys) {
         (0, false) => "traffic kept, no drain".to_owned(),
         (0, true) => {
@@ -135,8 +140,8 @@ fn price(pf: &PfPlan) -> String {
             };
             format!("all its VFs {fate}, none is in use, no drain")
         }
-        (1, _) => "interrupts 1 VF in use, drain first".to_owned(),
-        (many, _) => format!("interrupts {many} VFs in use, drain first"),
+        (1, _) => format!("interrupts 1 VF in use, {drain}"),
+        (many, _) => format!("interrupts {many} VFs in use, {drain}"),
     };
     let mut reasons: Vec<String> = Vec::new();
     for reason in pf

@@ -127,3 +127,61 @@ fn things_that_are_no_vf_cannot_be_attached() {
         assert_eq!(machine.settled(), before, "{what}");
     }
 }
+
+#[test]
+fn what_the_host_itself_uses_is_not_removed_unasked() {
+    let machine = Machine::with_vfs(4);
+    let [bridged, tagged, addressed, idle] =
+        [VF0, VF1, "0000:01:10.4", "0000:01:10.6"].map(|vf| (vf, netdev(vf)));
+    run("ip", &["link", "add", "br7", "type", "bridge"]);
+    run("ip", &["link", "set", &bridged.1, "master", "br7"]);
+    let vlan = ["type", "vlan", "id", "40"];
+    run(
+        "ip",
+        &[
+            &["link", "add", "link", &tagged.1, "name", "tag40"],
+            &vlan[..],
+        ]
+        .concat(),
+    );
+    run(
+        "ip",
+        &["address", "add", "192.0.2.9/24", "dev", &addressed.1],
+    );
+    run("ip", &["link", "set", &idle.1, "up"]);
+    eventually("a link-local address", || {
+        run("ip", &["-6", "address", "show", "dev", &idle.1]).contains("fe80:")
+    });
+    for ((vf, netdev), used) in [
+        (&bridged, Some("br7")),
+        (&tagged, Some("tag40")),
+        (&addressed, Some("address")),
+        (&idle, None),
+    ] {
+        let holder = &machine.vf(vf)["holder"];
+        match used {
+            None => assert!(holder.is_null(), "{holder}"),
+            Some(id) => {
+                assert_eq!(
+                    (&holder["kind"], &holder["id"]),
+                    (&"host".into(), &id.into())
+                );
+                assert_eq!(holder["interface"], netdev.as_str());
+            }
+        }
+    }
+    let fewer = policy("vfs", PF0, 2, "netdevice");
+    machine.apply(&fewer).refused(
+        4,
+        &["error[vf-in-use]", "host br7", "host tag40", "host address"],
+    );
+    assert_eq!(num_vfs(PF0), "4");
+    let blue = Namespace::new("blue");
+    virtfn(&["attach", bridged.0, "--netns", blue.0]).refused(4, &["error[vf-in-use]", "br7"]);
+    // A network manager may have given it, so whoever asks for this very VF gets it.
+    virtfn(&["attach", addressed.0, "--netns", blue.0]).ok();
+    virtfn(&["detach", addressed.0]).ok();
+    virtfn(&["apply", "--disrupt", "-f", &write_policy(&fewer)]).ok();
+    assert_eq!(num_vfs(PF0), "2");
+    run("ip", &["link", "delete", "br7"]);
+}

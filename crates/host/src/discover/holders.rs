@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 
-use model::{Function, Holder, HolderKind, Netns, PciAddress, Role, Scope};
+use model::{Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role, Scope};
 
 use super::device::Notes;
 use super::functions::Scan;
+use super::host_use::Uppers;
 use crate::root::HostRoot;
 
 /// Most descriptors looked at: a busy node has some 100,000.
@@ -64,6 +65,24 @@ pub(super) fn tell(
             .or_else(|| namespace_holder(function));
         if let Role::Vf(facts) = &mut function.role {
             facts.holder = holder;
+        }
+    }
+}
+
+/// Tells of the VFs that nobody was given which of them the host itself uses.
+pub(super) fn tell_of_host(
+    scan: &mut Scan<'_>,
+    uppers: &Uppers,
+    uses: &BTreeMap<IfIndex, NodeUse>,
+) {
+    for function in scan.functions.values_mut() {
+        let host = function
+            .netdev()
+            .and_then(|netdev| uppers.host_as_holder(netdev, uses));
+        if let Role::Vf(facts) = &mut function.role
+            && facts.holder.is_none()
+        {
+            facts.holder = host;
         }
     }
 }

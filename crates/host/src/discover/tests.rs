@@ -110,6 +110,39 @@ fn what_the_ledger_knows_comes_before_what_is_found() {
     assert_eq!(facts.holder, Some(holder));
 }
 
+#[test]
+fn a_vf_with_an_address_or_a_route_of_the_host_is_in_use_and_a_link_local_address_is_none() {
+    let recording = Recording::named("mlx5-legacy");
+    let vf = "0000:3b:00.2".parse().unwrap();
+    let held = |uses: &str| {
+        std::fs::write(recording.path("/netlink/node-uses"), uses).unwrap();
+        let holder = recording.observe().get(vf)?.vf()?.holder.clone()?;
+        Some(holder.to_string())
+    };
+    // The kernel told of a link-local address, which is no use: see `queries::Live`.
+    assert_eq!(held(r#"{"index":9,"use":{}}"#), None);
+    assert_eq!(held(r#"{"index":5,"use":{"address":true}}"#), None);
+    let address = held(r#"{"index":9,"use":{"address":true}}"#);
+    assert_eq!(address.unwrap(), "host address as ens1f0v0");
+    let route = held(r#"{"index":9,"use":{"address":true,"default_route":true}}"#);
+    assert_eq!(route.unwrap(), "host default-route as ens1f0v0");
+}
+
+#[test]
+fn what_virtfn_gave_away_is_not_the_hosts_own() {
+    let recording = Recording::named("ice");
+    let vf = "10000:e1:01.0".parse().unwrap();
+    let holder = Holder {
+        kind: HolderKind::Attach,
+        id: "host".to_owned(),
+        interface: None,
+    };
+    let ledger = BTreeMap::from([(vf, holder.clone())]);
+    let inventory = recording.linux().observe_with(Scope::All, &ledger).unwrap();
+    let facts = inventory.get(vf).unwrap().vf().unwrap();
+    assert_eq!(facts.holder, Some(holder));
+}
+
 /// Files of a function that discovery reads whatever the kind of function.
 const ATTRIBUTES: [&str; 8] = [
     "uevent",

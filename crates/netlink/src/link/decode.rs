@@ -6,9 +6,9 @@ use model::{IfIndex, IfName, OperState};
 
 use super::{
     IFF_RUNNING, IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_IFNAME, IFLA_INFO_KIND,
-    IFLA_LINKINFO, IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU, IFLA_NUM_VF, IFLA_OPERSTATE,
-    IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, IFLA_PHYS_PORT_NAME,
-    IFLA_PHYS_SWITCH_ID, IFLA_PROP_LIST, IFLA_VFINFO_LIST, Link, RTM_NEWLINK,
+    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU,
+    IFLA_NUM_VF, IFLA_OPERSTATE, IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS,
+    IFLA_PHYS_PORT_NAME, IFLA_PHYS_SWITCH_ID, IFLA_PROP_LIST, IFLA_VFINFO_LIST, Link, RTM_NEWLINK,
 };
 use crate::vf;
 use crate::wire::{Attribute, Attributes, Message, align, u16_at, u32_at};
@@ -54,11 +54,13 @@ fn link(payload: &[u8]) -> Option<Link> {
         phys_port_name: None,
         phys_switch_id: None,
         master: None,
+        lower: None,
         kind: None,
         num_vf: None,
         vfs: None,
         vfs_truncated: false,
     };
+    let mut is_far = false;
     loop {
         let here = attributes.rest();
         // The length of a long VF list wraps around, so it is not for the iterator to judge.
@@ -68,8 +70,11 @@ fn link(payload: &[u8]) -> Option<Link> {
             link.vfs = Some(list.vfs);
             attributes = Attributes::new(list.rest);
         } else if let Some(attribute) = attributes.next() {
+            is_far |= attribute.kind == IFLA_LINK_NETNSID;
             take(&mut link, attribute);
         } else {
+            // An index of another namespace means nothing in this one.
+            link.lower = link.lower.filter(|_| !is_far);
             return Some(link);
         }
     }
@@ -98,6 +103,7 @@ fn take(link: &mut Link, attribute: Attribute<'_>) {
         IFLA_PARENT_DEV_NAME => link.parent_dev = attribute.string(),
         IFLA_PARENT_DEV_BUS_NAME => link.parent_bus = attribute.string(),
         IFLA_MASTER => link.master = attribute.u32().and_then(IfIndex::new),
+        IFLA_LINK => link.lower = attribute.u32().and_then(IfIndex::new),
         IFLA_NUM_VF => link.num_vf = attribute.u32(),
         IFLA_LINKINFO => {
             link.kind = attribute

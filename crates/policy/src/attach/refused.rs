@@ -1,6 +1,6 @@
 //! Why a VF is not given away.
 
-use model::{Code, DriverName, Explain, Holder, MacAddr, Mbps, Netns, PciAddress};
+use model::{Code, DriverName, Explain, Holder, HolderKind, MacAddr, Mbps, Netns, PciAddress};
 
 /// A VF is not given away; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +121,10 @@ impl Explain for AttachRefused {
                 "name a VF; `virtfn list vf` shows them".to_owned()
             }
             Self::Vanishing { .. } => "try again once its PF has VFs".to_owned(),
+            Self::InUse { holder, .. } if holder.kind == HolderKind::Host => {
+                "take another VF, or this one out of the host's own network configuration"
+                    .to_owned()
+            }
             Self::InUse { vf, .. } => {
                 format!("take another VF, or free this one with `virtfn detach {vf}`")
             }

@@ -1,7 +1,8 @@
 //! The steps of the VFs of one PF: driver, netdev, MTU.
 
 use model::{
-    BindTarget, Function, Mtu, NetnsTarget, PciAddress, Price, Step, VfDriver, VfGroup, VfIndex,
+    BindTarget, Function, Mtu, NetnsTarget, PciAddress, Price, Step, VfDriver, VfFacts, VfGroup,
+    VfIndex,
 };
 
 use super::Planner;
@@ -132,7 +133,7 @@ impl<'a> Planner<'a> {
             return self.step(set(mtu), None, None);
         }
         let Some(seen) = vf.seen else { return };
-        let is_held = seen.vf().is_some_and(|facts| facts.holder.is_some());
+        let is_held = seen.vf().is_some_and(VfFacts::is_given_away);
         let netdev = seen.netdev().filter(|netdev| netdev.netns == netns.netns());
         if let Some(netdev) = netdev.filter(|netdev| !is_held && netdev.mtu != mtu.get()) {
             let undo = Mtu::new(netdev.mtu).map(set);

@@ -182,6 +182,8 @@ fn held_outside(candidate: &Candidate<'_>, held: &Held) -> Option<Holder> {
         // The CNI plugin works for pods, and the kubelet knows of them.
         HolderKind::Cni => false,
         HolderKind::Namespace | HolderKind::Vfio => held.complete,
+        // The pool says by itself whether it offers what the node uses.
+        HolderKind::Host => false,
     };
     outside.then(|| holder.clone())
 }

@@ -85,6 +85,18 @@ fn what_is_missing_is_none_and_no_name_is_no_link() {
 }
 
 #[test]
+fn what_an_interface_is_on_counts_in_its_own_namespace_only() {
+    let on = |more: &[Vec<u8>]| {
+        let own = [attribute(3, b"ens1f0v0.40\0"), attribute(5, &words(&[9]))];
+        link(&link_payload(7, &[&own, more].concat()))
+            .unwrap()
+            .lower
+    };
+    assert_eq!(on(&[]), IfIndex::new(9));
+    assert_eq!(on(&[attribute(37, &words(&[0]))]), None);
+}
+
+#[test]
 fn no_name_hides_an_interface() {
     for name in [
         &b"\xff\xfe\0"[..],
