@@ -30,10 +30,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What the kernel says when a processor's timer no longer fires.
 ///
-/// Seen once in some hundred boots, and only on an overloaded host under emulation (QEMU 10.0,
-/// Linux 6.12): a processor gets no tick after its timer was switched to one-shot mode, and boot
-/// waits for ever for what should happen there. Periodic ticks (`nohz=off highres=off`) would
-/// avoid it, at the price of timers that are 4 ms coarse; so such a boot is repeated instead.
+/// Seen once in some hundred boots on an overloaded host under emulation (QEMU 10.0, Linux 6.12),
+/// while timers were one-shot. They are periodic now, but the first moments of a boot are not:
+/// such a boot is repeated.
 const STALL: &[u8] = b"kthread timer wakeup didn't happen";
 
 /// A machine whose emulated timer stalled while it booted: booting again helps.
