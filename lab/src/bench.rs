@@ -3,6 +3,7 @@
 //! A timing is taken inside the machine, by [`race`], which runs the programs in turn (A B A B …)
 //! so that a busy host slows all of them alike: only the ratio means something.
 
+mod apply;
 mod list;
 mod race;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lab::Machine;
 
+pub(crate) use apply::{ApplyBench, run as apply};
 pub(crate) use list::{ListBench, run as list};
 pub(crate) use race::{Race, run as race};
 

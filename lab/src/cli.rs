@@ -58,6 +58,8 @@ enum Verb {
 enum BenchVerb {
     /// `virtfn list` as a whole process
     List(bench::ListBench),
+    /// `virtfn apply` on four NICs at once, and onto vfio-pci
+    Apply(bench::ApplyBench),
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +94,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::List => kept::list(),
         Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
         Verb::Bench(BenchVerb::List(args)) => bench::list(&args).map(|view| printed(&view)),
+        Verb::Bench(BenchVerb::Apply(args)) => bench::apply(&args).map(|view| printed(&view)),
         Verb::Race => bench::race().map(|times| printed(&times)),
         Verb::Keep(args) => kept::keep(&args),
     };

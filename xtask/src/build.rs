@@ -58,11 +58,13 @@ pub(crate) fn binaries() -> Result<Built> {
 /// Runs `virtfn-lab bench` with the programs that were built.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let built = binaries()?;
-    let floors = cargo_build(&["build", "--package", "host", "--example", "list_floor"])?;
+    let which = arguments.first().context("name a bench")?;
+    let floor = format!("{which}_floor");
+    let floors = cargo_build(&["build", "--package", "host", "--example", &floor])?;
     let mut bench = Command::new(&built.lab);
     bench.arg("bench").args(arguments);
     bench.arg("--virtfn").arg(&built.virtfn);
-    bench.arg("--floor").arg(executable(&floors, "list_floor")?);
+    bench.arg("--floor").arg(executable(&floors, &floor)?);
     run(&mut bench)
 }
 

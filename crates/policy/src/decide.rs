@@ -14,14 +14,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    BindTarget, Desired, Function, Inventory, PciAddress, PfPlan, Plan, RebootReason, Step,
+    BindTarget, Desired, Function, GuidRule, Inventory, PciAddress, PfDesired, PfPlan, Plan,
+    PlannedStep, Price, RebootReason, Step,
 };
 
 use crate::kernel::{KernelFacts, KernelNeeds, needs};
+use crate::plan::{guid_errors, plan_with};
 use crate::vendor::mellanox::{
     self, FirmwareChange, FirmwareError, FirmwareReport, Fit, WantedNic,
 };
-use crate::{Owned, plan, release};
+use crate::{GuidError, Owned, release};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,8 @@ pub struct Circumstances {
     pub firmware: BTreeMap<PciAddress, Result<FirmwareReport, String>>,
     /// PFs for whose VFs the kernel had no memory space.
     pub starved: BTreeSet<PciAddress>,
+    /// The administrator's file of GUIDs; `None` when there is none, and they are derived.
+    pub guids: Option<Vec<GuidRule>>,
 }
 
 /// All that is to be done about a host.
@@ -55,6 +59,8 @@ pub struct Decision {
     pub kernel: KernelNeeds,
     /// What is to be done about firmware.
     pub firmware: Vec<FirmwareNeed>,
+    /// Why VFs cannot be given GUIDs.
+    pub guid_errors: Vec<GuidError>,
 }
 
 /// What is to be done about the firmware of one NIC before it can have what is wanted.
@@ -87,7 +93,11 @@ impl Decision {
 /// Decides what leads from `seen` to `wanted`.
 #[must_use]
 pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Decision {
-    let mut all = plan(seen, wanted);
+    let guids = known.guids.as_deref();
+    let mut all = plan_with(seen, wanted, guids);
+    for pf in wanted.pfs.values().filter(|pf| !pf.externally_managed) {
+        mend_autoprobe(&mut all, seen, pf, known.owned.get(&pf.pf));
+    }
     let release = release(seen, wanted, &known.owned);
     let released = release.plans.iter().map(|plan| plan.pf).collect();
     all.pfs.extend(release.plans);
@@ -120,7 +130,60 @@ pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Deci
         forget: release.forget,
         kernel,
         firmware,
+        guid_errors: wanted
+            .pfs
+            .values()
+            .flat_map(|pf| guid_errors(seen, pf, guids))
+            .collect(),
     }
+}
+
+/// Lets new VFs of a PF get drivers by themselves again, where a process died while that was off.
+fn mend_autoprobe(all: &mut Plan, seen: &Inventory, wanted: &PfDesired, owned: Option<&Owned>) {
+    let was_on = owned.and_then(|owned| owned.original.autoprobe) == Some(true);
+    let Some((pf, facts)) = seen.get(wanted.pf).and_then(|pf| Some((pf, pf.pf()?))) else {
+        return;
+    };
+    if !was_on || facts.autoprobe != Some(false) {
+        return;
+    }
+    let at = all.pfs.iter().position(|plan| plan.pf == pf.address);
+    let at = at.unwrap_or_else(|| {
+        all.pfs.push(PfPlan {
+            pf: pf.address,
+            name: pf.netdev_name().cloned(),
+            steps: Vec::new(),
+            vfs: BTreeMap::new(),
+            is_cut: false,
+        });
+        all.pfs.len() - 1
+    });
+    let Some(plan) = all.pfs.get_mut(at) else {
+        return;
+    };
+    let goes = |planned: &PlannedStep| matches!(planned.step, Step::SetNumVfs { count: 0, .. });
+    let stay = !plan.steps.iter().any(goes);
+    let free = |step, before: Option<&str>, undo| PlannedStep {
+        step,
+        before: before.map(str::to_owned),
+        undo: Some(undo),
+        price: Price::default(),
+    };
+    let bare = facts.vfs.iter().filter(|(index, vf)| {
+        let found = seen.get(**vf);
+        wanted.group_of(**index).is_none() && found.is_some_and(|vf| vf.driver.is_none())
+    });
+    for (index, vf) in bare.filter(|_| stay) {
+        let bind = |to| Step::Bind { function: *vf, to };
+        plan.vfs.insert(*vf, *index);
+        plan.steps.push(free(
+            bind(BindTarget::Default),
+            Some("no driver"),
+            bind(BindTarget::Nothing),
+        ));
+    }
+    let set = |on| Step::SetAutoprobe { pf: wanted.pf, on };
+    plan.steps.push(free(set(true), Some("off"), set(false)));
 }
 
 fn firmware_need(nic: &WantedNic, report: Option<&Result<FirmwareReport, String>>) -> FirmwareNeed {

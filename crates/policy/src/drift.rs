@@ -97,9 +97,9 @@ fn differences(seen: &Inventory, wanted: &PfDesired, plan: Option<&PfPlan>) -> V
 fn of_step(plan: &PfPlan, planned: &PlannedStep) -> Option<Difference> {
     let before = planned.before.as_deref()?;
     let (what, wanted) = match &planned.step {
-        // Told by the number itself: two steps may stand for one difference.
-        Step::SetNumVfs { .. } => return None,
-        Step::SetAutoprobe { on, .. } => ("drivers for new VFs", on_off(*on)),
+        // The number is told by itself, as two steps may stand for one difference; autoprobe is off only
+        // while VFs are bound one by one.
+        Step::SetNumVfs { .. } | Step::SetAutoprobe { .. } => return None,
         Step::SetEswitch { mode, .. } => ("eswitch mode", mode.to_string()),
         Step::SetVf { attr, .. } => (attr.name(), without_name(&attr.to_string(), attr.name())),
         Step::Bind { to, .. } => (
@@ -129,10 +129,6 @@ fn of_step(plan: &PfPlan, planned: &PlannedStep) -> Option<Difference> {
         wanted,
         seen: without_name(before, what),
     })
-}
-
-fn on_off(on: bool) -> String {
-    if on { "on" } else { "off" }.to_owned()
 }
 
 /// Plans write `mtu 1500`; beside the word `mtu` the number is enough.

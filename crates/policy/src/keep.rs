@@ -103,7 +103,14 @@ pub fn restore(seen: &Inventory, wanted: &Desired, kept: &KeptVfs, mut plan: Pla
         };
         let is_count = |planned: &PlannedStep| matches!(planned.step, Step::SetNumVfs { .. });
         if let Some(last) = of_plan.steps.iter().rposition(is_count) {
-            of_plan.steps.truncate(last + 1);
+            // What VFs of no policy get, and that new VFs get drivers by themselves again, stays.
+            let vfs = &of_plan.vfs;
+            let mut at = 0;
+            of_plan.steps.retain(|planned| {
+                let is_others = is_of_nobody(wanted, vfs, &planned.step);
+                at += 1;
+                at <= last + 1 || is_others
+            });
             of_plan.is_cut |= wanted.num_vfs > 0;
         } else {
             insert(seen, wanted, facts, of_pf, &mut of_plan);
@@ -114,6 +121,14 @@ pub fn restore(seen: &Inventory, wanted: &Desired, kept: &KeptVfs, mut plan: Pla
     }
     plan.pfs.sort_by_key(|plan| plan.pf);
     plan
+}
+
+/// Is a step about no VF that some policy is for?
+fn is_of_nobody(wanted: &PfDesired, vfs: &BTreeMap<PciAddress, VfIndex>, step: &Step) -> bool {
+    match vfs.get(&step.function()) {
+        Some(index) => wanted.group_of(*index).is_none(),
+        None => matches!(step, Step::SetAutoprobe { .. }),
+    }
 }
 
 /// Inserts the steps of VFs that exist, before the first step on a VF: a driver reads its MAC when it

@@ -6,9 +6,10 @@
 //!    to another;
 //! 2. eswitch mode, PF MTU (only ever raised) and PF link, while no VF can suffer from the reset that
 //!    they cause, and because some drivers refuse VFs on a PF that is down;
-//! 3. the wanted number of VFs;
+//! 3. the wanted number of VFs; when some of them are for another driver than the kernel's own, without
+//!    a driver, because probing one only to take it away again costs more than all the rest;
 //! 4. the VFs' drivers, then a wait for their netdevs, then their MTU: all of one kind before the
-//!    next, because netdevs appear on their own time.
+//!    next, because netdevs appear on their own time. New VFs get drivers by themselves again then.
 //!
 //! What would surprise:
 //!
@@ -18,28 +19,43 @@
 //! - VFs that no policy is for are left alone, and so is the MTU of a VF that somebody holds.
 //! - What VFs lose when they are destroyed is not in any undo: taking such a plan back makes as many
 //!   VFs as there were, as they come.
+//! - InfiniBand VFs get GUIDs that last ([`vf_guid`](crate::vf_guid)), before their drivers read them.
 //! - A PF that nobody wants anything of is left alone, and so is one that is not seen any more.
 
+mod guids;
 mod vfs;
 
 #[cfg(test)]
 mod tests;
 
 use model::{
-    Desired, EswitchMode, Function, Holder, Inventory, NetnsTarget, PciAddress, PfDesired, PfFacts,
-    PfPlan, Plan, PlannedStep, Price, Step,
+    Desired, EswitchMode, Function, GuidRule, Holder, Inventory, NetnsTarget, PciAddress,
+    PfDesired, PfFacts, PfPlan, Plan, PlannedStep, Price, Step, VfDriver, VfGroup, VfIndex,
 };
+
+pub(crate) use guids::guid_errors;
+
+/// The administrator's file of GUIDs, `None` when there is none.
+pub(crate) type Guids<'a> = Option<&'a [GuidRule]>;
 
 /// Plans what leads from `seen` to `wanted`. Nothing to do is an empty plan.
 #[must_use]
 pub fn plan(seen: &Inventory, wanted: &Desired) -> Plan {
+    plan_with(seen, wanted, None)
+}
+
+/// Plans with a file of GUIDs.
+pub(crate) fn plan_with(seen: &Inventory, wanted: &Desired, guids: Guids<'_>) -> Plan {
     let pfs = wanted.pfs.values().filter_map(|wanted| {
         let pf = seen.get(wanted.pf)?;
-        let mut planner = Planner::new(seen, pf, pf.pf()?, wanted);
+        let mut planner = Planner::new(seen, pf, pf.pf()?, wanted, guids);
         if !wanted.externally_managed {
             planner.pf();
         }
         planner.vfs();
+        if planner.by_hand {
+            planner.autoprobe(true);
+        }
         let plan = planner.plan;
         (!plan.steps.is_empty()).then_some(plan)
     });
@@ -52,9 +68,12 @@ struct Planner<'a> {
     pf: &'a Function,
     facts: &'a PfFacts,
     wanted: &'a PfDesired,
+    guids: Guids<'a>,
     plan: PfPlan,
     /// Will the VFs that are seen be gone?
     are_new: bool,
+    /// Are new VFs bound one by one, with autoprobe off meanwhile?
+    by_hand: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -63,12 +82,14 @@ impl<'a> Planner<'a> {
         pf: &'a Function,
         facts: &'a PfFacts,
         wanted: &'a PfDesired,
+        guids: Guids<'a>,
     ) -> Self {
         Self {
             seen,
             pf,
             facts,
             wanted,
+            guids,
             plan: PfPlan {
                 pf: pf.address,
                 name: pf.netdev_name().cloned(),
@@ -77,6 +98,7 @@ impl<'a> Planner<'a> {
                 is_cut: false,
             },
             are_new: false,
+            by_hand: false,
         }
     }
 
@@ -109,12 +131,38 @@ impl<'a> Planner<'a> {
         }
         self.pf_netdev();
         if self.are_new && count > 0 {
+            self.by_hand = self.facts.autoprobe == Some(true) && self.is_better_by_hand();
+            if self.by_hand {
+                self.autoprobe(false);
+            }
             self.step(
                 Step::SetNumVfs { pf, count },
                 Some("0 VFs".to_owned()),
                 Some(Step::SetNumVfs { pf, count: 0 }),
             );
         }
+    }
+
+    /// Is a driver wanted for some VF that autoprobe would not choose, or one that must not run yet? Only where all VFs can be named:
+    /// each must be bound.
+    fn is_better_by_hand(&self) -> bool {
+        let count = self.wanted.num_vfs;
+        let is_named = |group: &VfGroup| {
+            matches!(group.driver, VfDriver::Named(_)) && group.range.first().0 < count
+        };
+        let last = VfIndex(count.saturating_sub(1));
+        let is_some_named = self.wanted.groups.iter().any(is_named);
+        (is_some_named || guids::is_infiniband(self.pf)) && self.predicted(last).is_some()
+    }
+
+    fn autoprobe(&mut self, on: bool) {
+        let pf = self.pf.address;
+        let before = if on { "off" } else { "on" };
+        self.step(
+            Step::SetAutoprobe { pf, on },
+            Some(before.to_owned()),
+            Some(Step::SetAutoprobe { pf, on: !on }),
+        );
     }
 
     fn pf_netdev(&mut self) {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use crate::testing::{With, policy};
-use crate::{attach, check, drift, plan, render, resolve};
+use crate::{Circumstances, Original, Owned, attach, check, decide, drift, plan, render, resolve};
 
 const NAMES: [&str; 3] = ["ens1", "ens2", "ens3"];
 
@@ -186,6 +186,25 @@ fn is_restored(before: &Inventory, after: &Inventory, plan: &Plan) -> Result<(),
     Ok(())
 }
 
+/// Says that some PFs were configured, which had this MTU before.
+fn circumstances(host: &FakeHost, owned: &[bool], mtu: u32) -> Circumstances {
+    let seen = host.inventory();
+    let pfs = seen.pfs().zip(owned).filter(|(_, is_owned)| **is_owned);
+    let record = |autoprobe| Owned {
+        original: Original {
+            mtu: Mtu::new(mtu),
+            autoprobe,
+            ..Original::default()
+        },
+        ..Owned::default()
+    };
+    let owned = pfs.map(|((pf, facts), _)| (pf.address, record(facts.autoprobe)));
+    Circumstances {
+        owned: owned.collect(),
+        ..Circumstances::default()
+    }
+}
+
 fn settings() -> impl Strategy<Value = VfSettings> {
     let vlan = proptest::option::of(proptest::option::of((1_u16..=4094, 0_u8..=7)));
     let rate = || proptest::option::of(proptest::option::of(1_u32..100));
@@ -223,11 +242,16 @@ proptest! {
     #[test]
     fn after_a_plan_nothing_is_left_to_do(host in hosts(), policies in policies()) {
         let mut host = host;
-        let wanted = wanted(&host.inventory(), &policies);
-        let all = plan(&host.inventory(), &wanted);
+        let seen = host.inventory();
+        let wanted = wanted(&seen, &policies);
+        let all = plan(&seen, &wanted);
         prop_assert!(all.pfs.iter().all(|pf| !pf.is_cut));
         perform(&mut host, &steps(&all));
         prop_assert_eq!(render(&plan(&host.inventory(), &wanted)), "nothing to do\n");
+        for (pf, facts) in seen.pfs() {
+            let now = host.inventory();
+            prop_assert_eq!(now.get(pf.address).unwrap().pf().unwrap().autoprobe, facts.autoprobe);
+        }
     }
 
     #[test]
@@ -254,6 +278,41 @@ proptest! {
         let rest = steps(&plan(&host.inventory(), &wanted));
         perform(&mut host, &rest);
         prop_assert!(plan(&host.inventory(), &wanted).is_empty());
+    }
+
+    #[test]
+    fn what_nobody_wants_is_given_back_once_and_only_if_it_was_configured(
+        host in hosts(), policies in policies(), owned: [bool; 3], at: Index,
+    ) {
+        let mut host = host;
+        let seen = host.inventory();
+        let known = circumstances(&host, &owned, 1500);
+        let wanted = wanted(&seen, &policies);
+        let all = decide(&seen, &wanted, &known);
+        for planned in all.plan.steps() {
+            let function = planned.step.function();
+            let pf = seen.get(function).and_then(|f| f.vf()).map_or(function, |vf| vf.pf);
+            // A VF that does not exist yet is one of a PF that is wanted.
+            let is_ours = wanted.pfs.contains_key(&pf) || known.owned.contains_key(&pf);
+            prop_assert!(is_ours || seen.get(function).is_none(), "{:?}", planned.step);
+        }
+        let all = steps(&all.plan);
+        perform(&mut host, &all[..at.index(all.len() + 1)]);
+        let rest = decide(&host.inventory(), &wanted, &known);
+        perform(&mut host, &steps(&rest.plan));
+        let end = decide(&host.inventory(), &wanted, &known);
+        prop_assert!(end.is_empty(), "{}", render(&end.plan));
+        let unwanted = known.owned.keys().filter(|pf| !wanted.pfs.contains_key(pf));
+        prop_assert_eq!(&end.forget, &unwanted.copied().collect::<Vec<_>>());
+        for pf in wanted.pfs.keys().filter(|pf| known.owned.contains_key(pf)) {
+            // Also after a kill while VFs were bound one by one.
+            let before = seen.get(*pf).unwrap().pf().unwrap().autoprobe;
+            let now = host.inventory().get(*pf).unwrap().pf().unwrap().autoprobe;
+            prop_assert_eq!(now, before.or(now), "{}", pf);
+        }
+        for pf in &end.forget {
+            prop_assert_eq!(host.inventory().get(*pf).unwrap().pf().unwrap().num_vfs, 0);
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) fn run(bench: &ListBench) -> Result<String> {
     };
     let race = Race {
         runs: bench.runs,
+        prepare: Vec::new(),
         programs: vec![
             words(&bench.virtfn, &["list"])?,
             words(&bench.floor, &[])?,

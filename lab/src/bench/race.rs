@@ -17,12 +17,15 @@ const LIMIT: u64 = 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Race {
     pub(crate) runs: usize,
+    /// What runs before each program, outside the measured time; empty for nothing.
+    pub(crate) prepare: Vec<String>,
     pub(crate) programs: Vec<Vec<String>>,
 }
 
 impl Race {
     pub(crate) fn to_json(&self) -> String {
-        json!({"runs": self.runs, "programs": self.programs}).to_string()
+        let (runs, prepare, programs) = (self.runs, &self.prepare, &self.programs);
+        json!({"runs": runs, "prepare": prepare, "programs": programs}).to_string()
     }
 
     fn from_json(text: &str) -> Result<Self> {
@@ -30,6 +33,8 @@ impl Race {
         let runs = value["runs"].as_u64().context("the race has no runs")?;
         Ok(Self {
             runs: usize::try_from(runs)?,
+            prepare: serde_json::from_value(value["prepare"].clone())
+                .context("the race has no preparation")?,
             programs: serde_json::from_value(value["programs"].clone())
                 .context("the race has no programs")?,
         })
@@ -40,6 +45,9 @@ impl Race {
         let mut times = vec![Vec::with_capacity(self.runs); self.programs.len()];
         for round in 0..WARM_UP + self.runs {
             for (times, words) in times.iter_mut().zip(&self.programs) {
+                if !self.prepare.is_empty() {
+                    one(&self.prepare)?;
+                }
                 let milliseconds = one(words)?;
                 if round >= WARM_UP {
                     times.push(milliseconds);
@@ -82,6 +90,7 @@ mod tests {
     fn race(programs: &[&str]) -> Race {
         Race {
             runs: 2,
+            prepare: Vec::new(),
             programs: programs
                 .iter()
                 .map(|name| vec![(*name).to_owned()])

@@ -163,6 +163,32 @@ fn a_killed_apply_converges() {
 }
 
 #[test]
+fn a_killed_apply_that_gives_a_pf_back_is_completed() {
+    let machine = Machine::fresh();
+    let wanted =
+        policy("mixed", PF0, 2, "vfio-pci").replace("  priority", "  mtu: 9000\n  priority");
+    let nothing = write_policy(&policy("mixed", PF0, 0, "vfio-pci"));
+    let arguments = ["apply", "-f", nothing.as_str()];
+    kill_at_each(
+        &arguments,
+        || {
+            let wanted_file = "/tmp/policy-wanted.yaml";
+            std::fs::write(wanted_file, &wanted).expect("/tmp is writable");
+            virtfn(&["apply", "-f", wanted_file]).ok();
+        },
+        |at| {
+            virtfn(&arguments).ok();
+            virtfn(&["plan", "--check", "-f", &nothing]).ok();
+            assert_eq!(num_vfs(PF0), "0", "killed at {at}");
+            let pf = find(&machine.seen()["pfs"], PF0);
+            assert_eq!(pf["netdev"]["mtu"], 1500, "killed at {at}");
+            let record = format!("/etc/sriov-operator/pci/{PF0}");
+            assert!(!std::path::Path::new(&record).exists(), "killed at {at}");
+        },
+    );
+}
+
+#[test]
 fn killed_by_surprise_nothing_is_lost() {
     // Without checkpoints: SIGKILL after growing fractions of a run, wherever that is.
     let machine = Machine::with_vfs(1);

@@ -11,9 +11,11 @@
 
 mod apply;
 mod attach;
+mod faults;
 mod kill;
 mod list;
 mod persist;
+mod policies;
 mod refuse;
 mod support;
 mod surprise;

@@ -159,7 +159,7 @@ fn look(
     for note in notes {
         ui.note(note);
     }
-    let known = circumstances(&work.root, &seen, &desired, false);
+    let known = circumstances(&work.root, &seen, &desired, false)?;
     Ok((seen, known))
 }
 

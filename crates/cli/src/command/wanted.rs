@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use api::crd::NodeStateDocument;
+use api::ib_guids::read_guids;
 use host::{HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware};
-use model::{Code, Desired, Explain, Inventory, NodePolicy};
+use model::{Code, Desired, Explain, GuidRule, Inventory, LinkType, NodePolicy};
 use policy::vendor::mellanox::FirmwareError;
 use policy::{
     Circumstances, Decision, KeptVfs, Misfit, MisfitProblem, ResolveError, misfits, resolve,
@@ -16,6 +17,9 @@ use crate::failure::Failure;
 use crate::policies::{self, Documents};
 use crate::ui::Ui;
 use crate::workplace::Site;
+
+/// The administrator's GUIDs of InfiniBand VFs.
+const GUID_FILE: &str = "/etc/sriov-operator/infiniband/guids";
 
 /// What is wanted, and the labels of this node.
 pub(crate) struct Wanted {
@@ -58,6 +62,15 @@ pub(crate) enum WantedError {
     /// The firmware of a NIC cannot be what is wanted.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    /// VFs cannot be given GUIDs.
+    #[error(transparent)]
+    Guid(#[from] policy::GuidError),
+    /// The file of GUIDs cannot be used.
+    #[error("read {GUID_FILE}")]
+    GuidFile(#[source] api::ib_guids::GuidFileError),
+    /// The file of GUIDs cannot be read.
+    #[error(transparent)]
+    GuidFileUnread(host::AccessError),
     /// It cannot be told which PFs were configured before.
     #[error(transparent)]
     Owned(#[from] host::ReadOwnedError),
@@ -79,6 +92,9 @@ impl Explain for WantedError {
                 _ => Code::new("policies-impossible"),
             },
             Self::Firmware(error) => error.code(),
+            Self::Guid(error) => error.code(),
+            Self::GuidFile(error) => error.code(),
+            Self::GuidFileUnread(_) => Code::new("guid-file"),
             Self::Owned(error) => error.code(),
         }
     }
@@ -101,6 +117,9 @@ impl Explain for WantedError {
                 }
             },
             Self::Firmware(error) => error.remedy(),
+            Self::Guid(error) => error.remedy(),
+            Self::GuidFile(error) => error.remedy(),
+            Self::GuidFileUnread(_) => Some(format!("see that root can read {GUID_FILE}")),
             Self::Owned(error) => error.remedy(),
         }
     }
@@ -114,7 +133,10 @@ impl From<WantedError> for Failure {
             | WantedError::OtherNodes { .. }
             | WantedError::Policies(_)
             | WantedError::Misfits(_)
-            | WantedError::Firmware(_) => Self::input(error),
+            | WantedError::Firmware(_)
+            | WantedError::Guid(_)
+            | WantedError::GuidFile(_)
+            | WantedError::GuidFileUnread(_) => Self::input(error),
         }
     }
 }
@@ -210,7 +232,10 @@ impl Wanted {
         for need in &decision.firmware {
             need.change.as_ref().map_err(Clone::clone)?;
         }
-        Ok(decision)
+        match decision.guid_errors.first() {
+            Some(error) => Err(error.clone().into()),
+            None => Ok(decision),
+        }
     }
 }
 
@@ -271,7 +296,7 @@ pub(crate) fn circumstances(
     seen: &Inventory,
     desired: &Desired,
     is_recorded: bool,
-) -> Circumstances {
+) -> Result<Circumstances, WantedError> {
     let has_kernel = !is_recorded || root.read_text("/proc/cmdline").is_ok();
     let kernel = has_kernel.then(|| kernel_facts(root, &policy::kernel::modules_of(desired)));
     let firmware = if is_recorded {
@@ -282,10 +307,33 @@ pub(crate) fn circumstances(
     } else {
         see_firmware(root, seen, desired, &mut HostPrograms::new(root))
     };
-    Circumstances {
+    let guids = if wants_infiniband(seen, desired) {
+        read_guid_file(root)?
+    } else {
+        None
+    };
+    Ok(Circumstances {
         kernel,
         firmware,
+        guids,
         ..Circumstances::default()
+    })
+}
+
+fn wants_infiniband(seen: &Inventory, desired: &Desired) -> bool {
+    let links = desired.pfs.keys().filter_map(|pf| seen.get(*pf)?.netdev());
+    links
+        .into_iter()
+        .any(|netdev| netdev.link_type == LinkType::InfiniBand)
+}
+
+/// Reads the administrator's GUIDs. A file that cannot be read is not the same as none: other GUIDs
+/// would be given out.
+fn read_guid_file(root: &HostRoot) -> Result<Option<Vec<GuidRule>>, WantedError> {
+    match root.read_text(GUID_FILE) {
+        Ok(text) => Ok(Some(read_guids(&text).map_err(WantedError::GuidFile)?)),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(WantedError::GuidFileUnread(error)),
     }
 }
 

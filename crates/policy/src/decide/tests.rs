@@ -160,3 +160,33 @@ fn a_pf_that_no_policy_could_select_now_keeps_its_vfs() {
     let decision = decide(&seen, &Desired::default(), &known);
     assert!(decision.is_empty() && decision.forget.is_empty());
 }
+
+#[test]
+fn autoprobe_that_a_kill_left_off_is_put_back_and_nobodys_own_choice_is_not() {
+    let seen = inventory([igb(PF, "ens1")
+        .facts(|facts| facts.autoprobe = Some(false))
+        .with_vfs(2)]);
+    let with = |autoprobe| Circumstances {
+        owned: BTreeMap::from([(
+            parsed(PF),
+            Owned {
+                original: Original {
+                    autoprobe,
+                    ..Original::default()
+                },
+                ..Owned::default()
+            },
+        )]),
+        ..Circumstances::default()
+    };
+    let wanted = desired(wanted_pf(PF, 2));
+    let mended = decide(&seen, &wanted, &with(Some(true)));
+    insta::assert_snapshot!(render_decision(&mended), @r"
+    pf ens1 0000:3b:00.0   traffic kept, no drain
+      1-2  vf 0-1: bind to the kernel's driver   was no driver
+      3    give drivers to new VFs               was off
+    ");
+    for original in [Some(false), None] {
+        assert!(decide(&seen, &wanted, &with(original)).is_empty());
+    }
+}

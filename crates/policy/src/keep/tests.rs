@@ -75,20 +75,20 @@ fn new_vfs_get_what_the_former_ones_had() {
     assert_eq!(keep(&after, &wanted, &KeptVfs::new()), kept);
     insta::assert_snapshot!(rounds.join("--\n"), @"
     pf ens1 0000:01:00.0   traffic kept, no drain
-      1  have 4 VFs   was 0 VFs
+      1  give no drivers to new VFs   was on
+      2  have 4 VFs                   was 0 VFs
+      3  give drivers to new VFs      was off
       …  then more, once the VFs exist
     --
     pf ens1 0000:01:00.0   traffic kept, no drain
-      1      vf 0: set mac 02:fa:00:00:01:03   was mac 02:fa:00:00:01:07
-      2      vf 1: set vlan 100                was vlan none
-      3      vf 1: set mac 02:00:00:00:00:51   was mac 02:fa:00:00:01:08
-      4      vf 2: set mac 02:fa:00:00:01:05   was mac 02:fa:00:00:01:09
-      5      vf 3: set mac 02:00:00:00:00:53   was mac 02:fa:00:00:01:0a
-      6      vf 0: rebind the driver           was interface mac 02:fa:00:00:01:07
-      7      vf 1: rebind the driver           was interface mac 02:fa:00:00:01:08
-      8-9    vf 0-1: wait for the netdev
-      10-11  vf 2-3: bind to vfio-pci          was igbvf
-      12-13  vf 0-1: set mtu 9000              was mtu 1500
+      1      vf 0: set mac 02:fa:00:00:01:03       was mac none
+      2      vf 1: set vlan 100                    was vlan none
+      3      vf 1: set mac 02:00:00:00:00:51       was mac none
+      4      vf 3: set mac 02:00:00:00:00:53       was mac none
+      5-6    vf 0-1: bind to the kernel's driver   was no driver
+      7-8    vf 2-3: bind to vfio-pci              was no driver
+      9-10   vf 0-1: wait for the netdev
+      11-12  vf 0-1: set mtu 9000
     ");
 }
 

@@ -4,6 +4,8 @@ use model::{EswitchMode, Explain, Holder, HolderKind, Mtu, NodePolicy, VfDriver}
 use crate::testing::{With, desired, perform, policy};
 use crate::{check, plan, render};
 
+mod infiniband;
+
 const PF: &str = "0000:01:00.0";
 
 fn vfio(policy: &mut NodePolicy) {
@@ -40,12 +42,15 @@ fn first_vfs_cost_nobody_anything() {
     ];
     insta::assert_snapshot!(planned(&mut host, &policies), @r"
     pf ens1 0000:01:00.0   traffic kept, no drain
-      1      set mtu 9000                  was mtu 1500
-      2      set link up                   was down
-      3      have 6 VFs                    was 0 VFs
-      4-5    vf 4-5: bind to vfio-pci
-      6-9    vf 0-3: wait for the netdev
-      10-13  vf 0-3: set mtu 9000
+      1      set mtu 9000                          was mtu 1500
+      2      set link up                           was down
+      3      give no drivers to new VFs            was on
+      4      have 6 VFs                            was 0 VFs
+      5-8    vf 0-3: bind to the kernel's driver
+      9-10   vf 4-5: bind to vfio-pci
+      11-14  vf 0-3: wait for the netdev
+      15-18  vf 0-3: set mtu 9000
+      19     give drivers to new VFs               was off
     ");
 }
 

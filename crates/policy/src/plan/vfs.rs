@@ -8,13 +8,16 @@ use model::{
 use super::Planner;
 
 /// One VF, and what is wanted of it.
-struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     address: PciAddress,
+    pub(super) index: VfIndex,
     group: &'a VfGroup,
     /// The VF, unless it does not exist yet.
-    seen: Option<&'a Function>,
+    pub(super) seen: Option<&'a Function>,
     /// Will its netdev be a new one?
     is_new: bool,
+    /// Must its driver read a GUID that it does not know yet?
+    pub(super) has_new_guid: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -22,7 +25,13 @@ impl<'a> Planner<'a> {
     pub(super) fn vfs(&mut self) {
         let mut wanted = self.wanted_vfs();
         for vf in &mut wanted {
+            self.guid(vf);
+        }
+        for vf in &mut wanted {
             self.bind(vf);
+        }
+        if self.by_hand {
+            self.bind_the_others();
         }
         for vf in &wanted {
             if vf.is_new && vf.group.driver == VfDriver::Kernel {
@@ -32,6 +41,19 @@ impl<'a> Planner<'a> {
         }
         for vf in &wanted {
             self.mtu(vf);
+        }
+    }
+
+    /// Gives the new VFs that no policy is for the driver that autoprobe would have given them.
+    fn bind_the_others(&mut self) {
+        for index in (0..self.wanted.num_vfs).map(VfIndex) {
+            let is_wanted = self.wanted.group_of(index).is_some();
+            let Some(function) = self.predicted(index).filter(|_| !is_wanted) else {
+                continue;
+            };
+            self.plan.vfs.insert(function, index);
+            let to = BindTarget::Default;
+            self.step(Step::Bind { function, to }, None, None);
         }
     }
 
@@ -56,16 +78,18 @@ impl<'a> Planner<'a> {
             let seen = self.seen.get(address).filter(|_| !self.are_new);
             all.push(Wanted {
                 address,
+                index,
                 group,
                 seen,
                 is_new: seen.is_none(),
+                has_new_guid: false,
             });
         }
         all
     }
 
     /// Returns where VF `index` will be, as far as the PF says.
-    fn predicted(&self, index: VfIndex) -> Option<PciAddress> {
+    pub(super) fn predicted(&self, index: VfIndex) -> Option<PciAddress> {
         let offset = self.facts.offset.filter(|offset| *offset > 0)?;
         let shift = match index.0 {
             0 => offset,
@@ -87,9 +111,10 @@ impl<'a> Planner<'a> {
             VfDriver::Kernel => {
                 let is_right = match vf.seen {
                     Some(_) => driver.is_some_and(|driver| !driver.is_user_space()),
-                    None => self.facts.autoprobe != Some(false),
+                    None => self.facts.autoprobe != Some(false) && !self.by_hand,
                 };
                 if is_right {
+                    self.rebind_for_guid(vf);
                     return;
                 }
                 BindTarget::Default
@@ -116,6 +141,15 @@ impl<'a> Planner<'a> {
         };
         let undo = Some(Step::Bind { function, to: back });
         self.priced(Step::Bind { function, to }, Some(before), undo, price);
+    }
+
+    /// Lets a driver that runs read a new GUID. It is nobody's: a VF that is held keeps its GUID.
+    fn rebind_for_guid(&mut self, vf: &mut Wanted<'_>) {
+        if vf.has_new_guid {
+            vf.is_new = true;
+            let function = vf.address;
+            self.step(Step::Rebind { function }, None, None);
+        }
     }
 
     fn mtu(&mut self, vf: &Wanted<'_>) {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use fixtures::{Pf, igb, inventory, mlx5, parsed};
-use model::{Explain, Inventory, LinkType, Mtu};
+use model::{Explain, Inventory, LinkType, Mtu, VfDriver};
 
 use super::*;
 use crate::testing::{With, policy};
@@ -130,6 +130,54 @@ fn parts_of_equal_priority_take_the_larger_count() {
       4-5 res_b netdevice
       0-3 res_a netdevice
     ");
+}
+
+#[test]
+fn priorities_are_numbers_and_names_are_text() {
+    let [nine, ten] = [9, 10].map(|priority| {
+        policy(&format!("p{priority}"), &["ens1"], priority.into()).with(|p| p.priority = priority)
+    });
+    insta::assert_snapshot!(text(&rack(), &[nine, ten]), @r"
+    ens1: 9 VFs
+      0-8 res_p9 netdevice
+    note: p9.yaml:1: policy p9: on PF ens1 (0000:01:00.0) it takes the place of VFs 0-9 of policy p10, with which it shares VFs
+    ");
+    let [p9, p10] = ["p9", "p10"].map(|name| policy(name, &["ens1"], 2));
+    insta::assert_snapshot!(text(&rack(), &[p9, p10]), @r"
+    ens1: 2 VFs
+      0-1 res_p9 netdevice
+    note: p9.yaml:1: policy p9: on PF ens1 (0000:01:00.0) it takes the place of VFs 0-1 of policy p10, with which it shares VFs
+    ");
+}
+
+/// The example of the operator's own documentation.
+#[test]
+fn two_parts_of_different_importance_share_the_larger_mtu() {
+    let part = |name: &str, range: &str, priority, mtu| {
+        policy(name, &[range], 8).with(|p| {
+            p.priority = priority;
+            p.mtu = Mtu::new(mtu);
+        })
+    };
+    let a = part("a", "ens1#0-3", 99, 9000);
+    let b =
+        part("b", "ens1#4-7", 50, 1500).with(|p| p.driver = VfDriver::Named(parsed("vfio-pci")));
+    insta::assert_snapshot!(text(&rack(), &[a, b]), @r"
+    ens1: 8 VFs, mtu 9000
+      4-7 res_b vfio-pci mtu 1500
+      0-3 res_a netdevice mtu 9000
+    ");
+}
+
+#[test]
+fn a_name_that_is_not_on_this_host_is_an_error_only_when_none_is() {
+    insta::assert_snapshot!(text(&rack(), &[policy("a", &["ens1", "ens9"], 1)]), @r"
+    ens1: 1 VFs
+      0-0 res_a netdevice
+    note: a.yaml:1: policy a: it names PF ens9, which this host does not have
+    ");
+    let text = text(&rack(), &[policy("a", &["ens8", "ens9"], 1)]);
+    assert_eq!(text.matches("error[no-such-pf]").count(), 2, "{text}");
 }
 
 #[test]

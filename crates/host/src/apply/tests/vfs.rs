@@ -1,6 +1,6 @@
 //! Claims about VFs that fail, move or wait.
 
-use model::RebootReason;
+use model::{BindTarget, RebootReason};
 
 use super::*;
 
@@ -41,6 +41,16 @@ fn vfs_that_are_not_where_they_were_predicted_are_planned_again() {
     assert_eq!(third.driver, Some(parsed("vfio-pci")));
 }
 
+fn is_for_vfio(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Bind {
+            to: BindTarget::Driver(_),
+            ..
+        }
+    )
+}
+
 #[test]
 fn steps_that_wait_for_a_reboot_are_left_out() {
     let world = World::new();
@@ -48,7 +58,7 @@ fn steps_that_wait_for_a_reboot_are_left_out() {
     let decide = |seen: &Inventory| {
         let mut decision = world.decide(seen);
         let steps = decision.plan.pfs.iter_mut().flat_map(|pf| &mut pf.steps);
-        for planned in steps.filter(|planned| planned.step.kind() == "bind") {
+        for planned in steps.filter(|planned| is_for_vfio(&planned.step)) {
             planned.price.reboot = Some(reason.clone());
         }
         Ok(decision)
@@ -58,7 +68,7 @@ fn steps_that_wait_for_a_reboot_are_left_out() {
     let applied = apply(context, &open, &decide, None, &mut |_| {}).unwrap();
     assert!(applied.waits_for_reboot(), "{applied:#?}");
     let left: Vec<_> = applied.remaining.steps().collect();
-    assert!(left.iter().all(|planned| planned.step.kind() == "bind"));
+    assert!(left.iter().all(|planned| is_for_vfio(&planned.step)));
     assert_eq!(left.len(), 2);
 }
 
