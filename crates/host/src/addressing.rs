@@ -5,7 +5,8 @@
 //!
 //! What would surprise: an IPv6 gateway makes us wait until the addresses have passed their check
 //! for a duplicate, a second or more, because routes are of no use before. And the neighbours are
-//! told last, once the link has a carrier; what is sent before is lost.
+//! told last, once the link has a carrier; what is sent before is lost. Of IPv6 addresses that are
+//! still being checked the kernel tells them, after the check.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -235,8 +236,20 @@ impl Work<'_> {
         if let Err(error) = self.await_carrier() {
             tracing::warn!(%error, "carrier not awaited");
         }
+        // An address that is still checked must not be announced: some NICs send our own frame back
+        // to us, and then the check finds a duplicate. The kernel announces it afterwards
+        // (`ndisc_notify`).
+        let checked = if self.has_ipv6() {
+            netlink::addresses(&mut self.socket, self.link.index).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         for address in &self.wanted.addresses {
             let announced: IpAddr = address.address();
+            let mut found = checked.iter().filter(|found| found.tentative);
+            if found.any(|found| found.address == *address) {
+                continue;
+            }
             if let Err(error) = netlink::announce(self.link.index, mac, announced) {
                 tracing::warn!(%error, "address not announced");
             }

@@ -265,7 +265,8 @@ impl<H: Host> Engine<'_, H> {
         if let Some(claim) = &mut record.claim {
             claim.stage = Stage::Attached;
             let holder = claim.holder.clone();
-            record.note(now(), Happening::Attached { holder });
+            let changes = claim.steps.iter().map(Into::into).collect();
+            record.note(now(), Happening::Attached { holder, changes });
         }
         self.ledger.write(record)
     }

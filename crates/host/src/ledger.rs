@@ -29,7 +29,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::{Code, Explain, Gap, Holder, PciAddress};
 
-pub use record::{Before, BootId, Claim, Happening, PastEvent, Record, RecordedStep, Stage};
+pub use record::{
+    Before, BootId, Change, Claim, Happening, PastEvent, Record, RecordedStep, Stage,
+};
 pub(crate) use record::{ParseRecordError, parse};
 
 use crate::state::{StateDir, StateError, write_atomic};

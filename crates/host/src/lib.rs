@@ -35,6 +35,7 @@ mod kernel_args;
 mod ledger;
 mod linux;
 mod lock;
+mod memo;
 mod modprobe;
 pub mod netns;
 mod owned;
@@ -68,11 +69,12 @@ pub use kernel_args::{
     RebootLogError, Written, asked_reboots, kernel_facts, starved_pfs, write_kernel_arguments,
 };
 pub use ledger::{
-    Before, BootId, Claim, Damage, Happening, Holders, Ledger, LedgerError, PastEvent, Record,
-    RecordedStep, Stage,
+    Before, BootId, Change, Claim, Damage, Happening, Holders, Ledger, LedgerError, PastEvent,
+    Record, RecordedStep, Stage,
 };
 pub use linux::Linux;
-pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, shared, who_applies};
+pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, exclusive_at, shared, who_applies};
+pub use memo::Memos;
 pub use owned::{DamagedPfRecord, OwnedPf, OwnedPfs, PfLedger, ReadOwnedError};
 pub use pci_ids::{PciNames, pci_names};
 pub use program::{Call, HostPrograms, ProgramError, ProgramFault, Programs};

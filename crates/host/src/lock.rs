@@ -16,7 +16,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -136,13 +136,13 @@ impl Explain for LockError {
 
 /// Takes a lock that excludes every other.
 pub fn exclusive(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
-    take(state, of, patience, File::try_lock, File::lock)
+    exclusive_at(&state.lock(&of.file_name()), of, patience)
 }
 
 /// Takes a lock that excludes exclusive ones only.
 pub fn shared(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
     take(
-        state,
+        &state.lock(&of.file_name()),
         of,
         patience,
         File::try_lock_shared,
@@ -167,35 +167,39 @@ pub(crate) fn if_free(state: &StateDir, of: LockOf) -> Result<Option<Lock>, Lock
     }
 }
 
+/// Takes an exclusive lock on a file that another program locks too.
+pub fn exclusive_at(path: &Path, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
+    take(path, of, patience, File::try_lock, File::lock)
+}
+
 fn take(
-    state: &StateDir,
+    path: &Path,
     of: LockOf,
     patience: Duration,
     try_lock: fn(&File) -> Result<(), TryLockError>,
     lock: fn(&File) -> std::io::Result<()>,
 ) -> Result<Lock, LockError> {
-    let path = state.lock(&of.file_name());
     let open = |source| LockError::Open { of, source };
-    create_parent(&path).map_err(open)?;
+    create_parent(path).map_err(open)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&path)
-        .map_err(|error| open(StateError::new("open", &path, error)))?;
+        .open(path)
+        .map_err(|error| open(StateError::new("open", path, error)))?;
     match try_lock(&file) {
         Ok(()) => return Ok(Lock { _file: file }),
         Err(TryLockError::Error(error)) => {
-            return Err(open(StateError::new("lock", &path, error)));
+            return Err(open(StateError::new("lock", path, error)));
         }
         Err(TryLockError::WouldBlock) => {}
     }
     let inode = file.metadata().map_or(0, |metadata| metadata.ino());
     match wait(file, patience, lock) {
         Some(Ok(file)) => Ok(Lock { _file: file }),
-        Some(Err(error)) => Err(open(StateError::new("lock", &path, error))),
+        Some(Err(error)) => Err(open(StateError::new("lock", path, error))),
         None => Err(LockError::Held {
             of,
             holders: holders(inode),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /var/lib/virtfn/ledger/0000:3b:02.1.json   who has a VF, and how to take it back (`ledger`)
+//! /var/lib/virtfn/memo/0000:3b:02.1          what is to be finished for whoever has a VF (`memo`)
 //! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
 //! /var/lib/virtfn/pf/0000:3b:00.0.json       what a PF had before virtfn configured it (`owned`)
 //! /run/virtfn/lock/…                         locks (`lock`); gone with a reboot, as their owners
@@ -50,6 +51,25 @@ impl StateDir {
     /// Returns the file of the record of `vf`.
     pub(crate) fn record(&self, vf: PciAddress) -> PathBuf {
         self.ledger().join(format!("{vf}.json"))
+    }
+
+    /// Can records be written? It is tried with a file that is removed again.
+    pub fn check(&self) -> Result<(), StateError> {
+        let path = self.ledger().join(".check");
+        create_parent(&path)?;
+        fs::write(&path, b"x")
+            .and_then(|()| fs::remove_file(&path))
+            .map_err(|error| StateError::new("write", &path, error))
+    }
+
+    /// Returns the directory of the memos, one per VF.
+    pub(crate) fn memos(&self) -> PathBuf {
+        self.lasting.join("memo")
+    }
+
+    /// Returns the file of the memo of `vf`.
+    pub(crate) fn memo(&self, vf: PciAddress) -> PathBuf {
+        self.memos().join(vf.to_string())
     }
 
     /// Returns the file that tells what `pf` had before it was configured.

@@ -1,6 +1,6 @@
 //! Why a VF was not given away, or not taken back.
 
-use model::{Code, DiscoverError, Explain, Holder, NetnsTarget, PciAddress, StepError};
+use model::{Code, DiscoverError, Explain, Holder, HolderKind, NetnsTarget, PciAddress, StepError};
 use policy::AttachRefused;
 
 use crate::ledger::LedgerError;
@@ -249,9 +249,13 @@ impl Explain for AttachError {
             Self::Ledger(error) => error.remedy(),
             Self::Observe(error) => error.remedy(),
             Self::NoVf { .. } => Some("see the VFs of this host with `virtfn list vf`".to_owned()),
-            Self::InUse { vf, .. } => Some(format!(
-                "take another VF, or free this one with `virtfn detach {vf}`"
-            )),
+            Self::InUse { vf, holder, .. } => Some(if holder.kind == HolderKind::Attach {
+                format!("take another VF, or free this one with `virtfn detach {vf}`")
+            } else {
+                format!(
+                    "take another VF, or wait until {holder} is gone; `virtfn explain {vf}` tells more"
+                )
+            }),
             Self::Refused(error) => error.remedy(),
             Self::Heal { failures, .. } => undo_remedy(failures),
             Self::Step { source, .. } => source.remedy(),

@@ -125,6 +125,7 @@ pub(super) fn claim_as_seen(function: &Function) -> Option<Claim> {
     let undone = untag.into_iter().chain([home]).map(|step| RecordedStep {
         undo: Some(step.clone()),
         step,
+        before: None,
     });
     Some(Claim {
         pf: facts.pf,

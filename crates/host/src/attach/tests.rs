@@ -494,6 +494,7 @@ fn given_by_another(world: &mut World, netns: &NetnsTarget) -> Adoption {
         steps: vec![RecordedStep {
             step,
             undo: Some(undo),
+            before: None,
         }],
     }
 }

@@ -25,6 +25,12 @@ impl BootId {
         root.read_text("/proc/sys/kernel/random/boot_id").map(Self)
     }
 
+    /// Returns the kernel's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Names a boot, for a host that is played.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
@@ -111,6 +117,9 @@ pub struct RecordedStep {
     /// What takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Step>,
+    /// What was there before, for a reader; `None` when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }
 
 impl From<&model::PlannedStep> for RecordedStep {
@@ -118,6 +127,7 @@ impl From<&model::PlannedStep> for RecordedStep {
         Self {
             step: planned.step.clone(),
             undo: planned.undo.clone(),
+            before: planned.before.clone(),
         }
     }
 }
@@ -132,6 +142,25 @@ pub struct PastEvent {
     pub what: Happening,
 }
 
+/// One change that was made, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What was done, such as `vf 0: set vlan 100`.
+    pub done: String,
+    /// What was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+impl From<&RecordedStep> for Change {
+    fn from(recorded: &RecordedStep) -> Self {
+        Self {
+            done: recorded.step.to_string(),
+            before: recorded.before.clone(),
+        }
+    }
+}
+
 /// What can happen to a VF.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -140,6 +169,9 @@ pub enum Happening {
     Attached {
         /// To whom.
         holder: Holder,
+        /// What was changed for it.
+        #[serde(default)]
+        changes: Vec<Change>,
     },
     /// It was taken back.
     Detached {

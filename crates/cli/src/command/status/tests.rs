@@ -146,7 +146,11 @@ fn vf(index: u16) -> PciAddress {
 }
 
 fn last(ended: Option<End>, failed: Option<&str>) -> Last {
-    let step = |step| RecordedStep { step, undo: None };
+    let step = |step| RecordedStep {
+        step,
+        undo: None,
+        before: None,
+    };
     let steps = vec![
         step(Step::SetNumVfs { pf: pf(), count: 5 }),
         step(Step::AwaitNetdev { function: vf(0) }),
