@@ -74,27 +74,32 @@ pub(crate) struct GuestTests {
     pub(crate) tests: Vec<PathBuf>,
     /// A `virtfn` that kills itself where a test tells it to.
     pub(crate) virtfn: PathBuf,
+    /// A CNI plugin that does the same.
+    pub(crate) cni: PathBuf,
 }
 
-/// Builds the tests that run inside a machine, and the `virtfn` that they use.
+/// Builds the tests that run inside a machine, and the programs that they use.
 pub(crate) fn guest_tests() -> Result<GuestTests> {
     let mut tests = Vec::new();
     for (package, test) in GUEST_TESTS {
         let built = cargo_build(&["test", "--no-run", "--package", package, "--test", test])?;
         tests.push(executable(&built, test)?);
     }
-    let virtfn = cargo_build(&[
+    let mortal = cargo_build(&[
         "build",
         "--package",
         "cli",
+        "--package",
+        "cni",
         "--features",
-        "kill-points",
+        "cli/kill-points,cni/kill-points",
         "--target-dir",
         &root().join("target/kill-points").to_string_lossy(),
     ])?;
     Ok(GuestTests {
         tests,
-        virtfn: executable(&virtfn, "virtfn")?,
+        virtfn: executable(&mortal, "virtfn")?,
+        cni: executable(&mortal, "virtfn-cni")?,
     })
 }
 

@@ -109,6 +109,8 @@ fn tests_inside(built: &build::Built, filter: Option<&str>) -> Result<()> {
         run.args(["run", "--nic", "igb,igb", "--nvme", "vfs=4"])
             .args(["--timeout", "30m", "--env"])
             .arg(format!("VIRTFN={}", guest.virtfn.display()))
+            .arg("--env")
+            .arg(format!("VIRTFN_CNI={}", guest.cni.display()))
             // sh runs the binaries in turn and stops at the first that fails.
             .args(["--", "sh", "-c", &line.join(" && ")]);
         run

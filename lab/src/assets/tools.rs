@@ -14,13 +14,14 @@ use super::{Cache, on_host};
 pub(crate) const NAME: &str = "tools";
 
 /// What is wanted, and the package that has it.
-const WANTED: [(&str, &str); 7] = [
+const WANTED: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("devlink", "iproute2"),
     ("ping", "iputils-ping"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
     ("modprobe", "kmod"),
+    ("/usr/lib/cni/host-local", "containernetworking-plugins"),
     ("/usr/share/misc/pci.ids", "pci.ids"),
 ];
 

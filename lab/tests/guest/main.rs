@@ -11,6 +11,10 @@
 
 mod apply;
 mod attach;
+mod cni;
+mod cni_bad;
+mod cni_kill;
+mod cni_support;
 mod faults;
 mod kill;
 mod list;

@@ -40,7 +40,12 @@ impl Machine {
             run("ip", &["link", "set", &netdev(pf), "down", "mtu", "1500"]);
         }
         // The directories themselves may be mounts.
-        for dir in ["/var/lib/virtfn", "/run/virtfn", "/etc/sriov-operator/pci"] {
+        for dir in [
+            "/var/lib/virtfn",
+            "/run/virtfn",
+            "/etc/sriov-operator/pci",
+            "/var/lib/cni",
+        ] {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let _removed_as_one = fs::remove_file(entry.path());
                 let _removed_as_other = fs::remove_dir_all(entry.path());

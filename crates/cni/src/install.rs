@@ -1,0 +1,159 @@
+//! `virtfn-cni install DIR`: copies this program into the runtime's plugin directory.
+//!
+//! Each copy is written beside its name and renamed onto it, because a runtime may be starting the
+//! old one that very moment. The flags of upstream's install images are taken too: an operator's
+//! init container passes `--no-sleep` alone and expects `/host/opt/cni/bin`.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The names of the plugins that this program is.
+const NAMES: [&str; 1] = ["sriov"];
+
+/// Where upstream's images mount the host's directory.
+const DEFAULT_DIR: &str = "/host/opt/cni/bin";
+
+const USAGE: &str = "\
+Usage: virtfn-cni install DIR
+       virtfn-cni [--cni-bin-dir DIR] [--no-sleep]
+
+Installs the CNI plugin into DIR under the name that runtimes look for: sriov.
+Without DIR it is /host/opt/cni/bin, and without --no-sleep it then waits for
+ever, as the container of a DaemonSet must.";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    dir: PathBuf,
+    waits: bool,
+}
+
+/// Runs the command line of the program under its own name.
+pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(wanted) = parse(words) else {
+        tell(USAGE);
+        return ExitCode::from(2);
+    };
+    for name in NAMES {
+        let to = wanted.dir.join(name);
+        if let Err(error) = install(&to) {
+            tell(&format!("error: install {}: {error}", to.display()));
+            return ExitCode::FAILURE;
+        }
+        tell(&format!("installed {}", to.display()));
+    }
+    if !wanted.waits {
+        return ExitCode::SUCCESS;
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn parse(words: impl Iterator<Item = OsString>) -> Option<Wanted> {
+    let mut wanted = Wanted {
+        dir: DEFAULT_DIR.into(),
+        waits: true,
+    };
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    let mut is_install = false;
+    let mut any = false;
+    while let Some(word) = words.next() {
+        any = true;
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+            None => (word.clone(), None),
+        };
+        match flag.trim_start_matches('-') {
+            "install" if !is_install && !word.starts_with('-') => {
+                is_install = true;
+            }
+            "no-sleep" if word.starts_with('-') => {
+                wanted.waits = value.as_deref() == Some("false");
+            }
+            "cni-bin-dir" if word.starts_with('-') => {
+                wanted.dir = value.or_else(|| words.next())?.into();
+            }
+            // Which file upstream's image copies; ours is this one.
+            "sriov-bin-file" | "ib-sriov-cni-bin-file" | "rdma-cni-bin-file"
+                if word.starts_with('-') =>
+            {
+                value.or_else(|| words.next())?;
+            }
+            _ if is_install && !word.starts_with('-') => {
+                wanted.dir = word.into();
+                wanted.waits = false;
+            }
+            _ => return None,
+        }
+    }
+    any.then_some(wanted)
+}
+
+fn install(to: &Path) -> io::Result<()> {
+    let mut name = OsString::from(".virtfn-new-");
+    name.push(to.file_name().unwrap_or_default());
+    let new = to.with_file_name(name);
+    let copied = copy(&new).and_then(|()| fs::rename(&new, to));
+    if copied.is_err() {
+        let _nothing_to_remove_is_fine = fs::remove_file(&new);
+    }
+    copied?;
+    File::open(to.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn copy(new: &Path) -> io::Result<()> {
+    let _left_by_a_kill = fs::remove_file(new);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(new)?;
+    io::copy(&mut File::open("/proc/self/exe")?, &mut file)?;
+    file.sync_all()
+}
+
+fn tell(text: &str) {
+    let _nobody_reads = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Option<(String, bool)> {
+        let wanted = parse(line.split_whitespace().map(OsString::from))?;
+        Some((wanted.dir.display().to_string(), wanted.waits))
+    }
+
+    #[test]
+    fn the_flags_of_upstreams_images_are_taken() {
+        let some = |dir: &str, waits| Some((dir.to_owned(), waits));
+        assert_eq!(parsed("install /opt/cni/bin"), some("/opt/cni/bin", false));
+        assert_eq!(parsed("--no-sleep"), some(DEFAULT_DIR, false));
+        assert_eq!(
+            parsed("--cni-bin-dir=/x --sriov-bin-file=/usr/bin/sriov"),
+            some("/x", true)
+        );
+        assert_eq!(parsed("-cni-bin-dir /x --no-sleep=true"), some("/x", false));
+        for bad in ["", "--help", "/opt", "--cni-bin-dir", "uninstall"] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_replaced_in_one_instant() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("sriov");
+        fs::write(&to, "old").unwrap();
+        fs::write(dir.path().join(".virtfn-new-sriov"), "half").unwrap();
+        install(&to).unwrap();
+        let ours = fs::metadata("/proc/self/exe").unwrap().len();
+        assert_eq!(fs::metadata(&to).unwrap().len(), ours);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

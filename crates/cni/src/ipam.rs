@@ -1,0 +1,207 @@
+//! Running the IPAM plugin that a network names.
+//!
+//! It is found in `CNI_PATH`, and gets the environment and the very bytes of the call; only
+//! `CNI_COMMAND` differs when we call it for something else. The variables are set from the call and
+//! not just passed on, because the call may be a former one whose addresses are given back now
+//! (`memo`). What would surprise: it has a deadline,
+//! shorter than any runtime's, because a runtime that loses patience kills us with SIGKILL, and then
+//! nobody takes back what was done.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use api::cni::{AddResult, Command, ErrorNumber, ErrorObject, SearchPath};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::call::Call;
+use crate::failure::Failure;
+
+/// kubelet gives an ADD four minutes in all, by default; the DHCP plugin tries for 208 s.
+const ADD_PATIENCE: Duration = Duration::from_secs(210);
+
+/// CRI-O gives a DEL one minute, and does not come back.
+const OTHER_PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long output may follow the end of the plugin, from children that it left behind.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of an answer.
+const ANSWER_LIMIT: u64 = 1024 * 1024;
+
+/// The IPAM plugin of a call.
+pub(crate) struct Ipam<'a> {
+    call: &'a Call,
+    name: &'a str,
+    program: PathBuf,
+}
+
+impl<'a> Ipam<'a> {
+    /// Finds the plugin; `None` when the network has none.
+    pub(crate) fn of(call: &'a Call) -> Result<Option<Self>, Failure> {
+        let name = call
+            .config
+            .ipam()
+            .map_err(|error| Failure::of(error.number(), &error))?;
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        match find(&call.environment.path, name) {
+            Some(program) => Ok(Some(Self {
+                call,
+                name,
+                program,
+            })),
+            None => Err(Failure::new(
+                "ipam-missing",
+                format!(
+                    "failed to find plugin {name:?} in path {:?}",
+                    call.environment.path.0
+                ),
+                "install the IPAM plugin into the runtime's CNI directory",
+            )),
+        }
+    }
+
+    /// Returns the plugin's name.
+    pub(crate) fn name(&self) -> &str {
+        self.name
+    }
+
+    /// Asks for addresses.
+    pub(crate) fn add(&self) -> Result<AddResult, Failure> {
+        let stdout = self.run(Command::Add, ADD_PATIENCE)?;
+        let result = AddResult::parse(&stdout, self.call.config.version)
+            .map_err(|error| Failure::of(error.number(), &error))?;
+        if result.ips.is_empty() {
+            return Err(Failure::new(
+                "ipam-answer",
+                format!("IPAM plugin {} returned missing IP config", self.name),
+                "give the network's ipam a range or addresses",
+            )
+            .with_number(ErrorNumber::INTERNAL));
+        }
+        Ok(result)
+    }
+
+    /// Makes any other call, which has no answer.
+    pub(crate) fn call(&self, command: Command) -> Result<(), Failure> {
+        self.run(command, OTHER_PATIENCE).map(|_| ())
+    }
+
+    fn run(&self, command: Command, patience: Duration) -> Result<Vec<u8>, Failure> {
+        let begun = Instant::now();
+        let failed = |attempt: &str, error: &io::Error| {
+            Failure::new(
+                "ipam-failed",
+                format!("{attempt} IPAM plugin {}: {error}", self.program.display()),
+                "see that the IPAM plugin is an executable of this machine",
+            )
+        };
+        let mut process = Process::new(&self.program);
+        process.env("CNI_COMMAND", command.as_str());
+        let environment = &self.call.environment;
+        let netns = environment.netns.clone().unwrap_or_default();
+        let dirs = environment.path.0.iter().map(|dir| dir.as_os_str());
+        let path = dirs.collect::<Vec<_>>().join(OsStr::new(":"));
+        if let (Some(container), Some(interface)) = (&environment.container, &environment.interface)
+        {
+            process.env("CNI_CONTAINERID", container.as_str());
+            process.env("CNI_IFNAME", interface.as_str());
+            process.env("CNI_NETNS", netns);
+            process.env("CNI_ARGS", &environment.args);
+            process.env("CNI_PATH", path);
+        }
+        let mut child = process
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed("start", &error))?;
+        let output = converse(&mut child, self.call.stdin.clone());
+        let ended = wait(&mut child, patience).map_err(|error| failed("wait for", &error))?;
+        let Some(status) = ended else {
+            return Err(Failure::new(
+                "ipam-timeout",
+                format!(
+                    "IPAM plugin {} did not answer {command} within {} s",
+                    self.name,
+                    patience.as_secs()
+                ),
+                "see what the IPAM plugin or its daemon waits for",
+            )
+            .with_number(ErrorNumber::TRY_AGAIN));
+        };
+        let stdout = output.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default();
+        let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(ipam = self.name, %command, elapsed_ms, %status, "ipam plugin called");
+        if status.success() {
+            return Ok(stdout);
+        }
+        Err(match ErrorObject::parse(&stdout) {
+            Some(error) => {
+                let message = format!("IPAM plugin {} failed {command}: {}", self.name, error.msg);
+                Failure::delegated(error, message)
+            }
+            None => Failure::new(
+                "ipam-failed",
+                format!("IPAM plugin {} failed {command} with {status}", self.name),
+                "see the runtime's log for what the IPAM plugin wrote to stderr",
+            ),
+        })
+    }
+}
+
+fn find(path: &SearchPath, name: &str) -> Option<PathBuf> {
+    let mut candidates = path.0.iter().map(|dir| dir.join(name));
+    candidates.find(|candidate: &PathBuf| Path::is_file(candidate))
+}
+
+/// Writes stdin and reads stdout at once, each on a thread, so that neither blocks the other.
+fn converse(child: &mut Child, stdin: Vec<u8>) -> mpsc::Receiver<Vec<u8>> {
+    let (done, output) = mpsc::channel();
+    if let Some(mut pipe) = child.stdin.take() {
+        // A plugin that does not read its stdin ends the writing with EPIPE, and that is its right.
+        thread::spawn(move || pipe.write_all(&stdin));
+    }
+    if let Some(pipe) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _what_came_counts = pipe.take(ANSWER_LIMIT).read_to_end(&mut bytes);
+            let _nobody_waits_any_more = done.send(bytes);
+        });
+    }
+    output
+}
+
+/// Waits for the end of a process; when it does not end in time it is killed, and `None` returned.
+fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let Some(pid) = pid else {
+        return child.wait().map(Some);
+    };
+    let watched = pidfd_open(pid, PidfdFlags::empty())?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut fds = [PollFd::new(&watched, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => {
+                child.kill()?;
+                child.wait()?;
+                return Ok(None);
+            }
+            Ok(_) => return child.wait().map(Some),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

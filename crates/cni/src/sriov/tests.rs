@@ -1,0 +1,7 @@
+//! Claims about the plugin's commands, on a machine that is played.
+
+mod add;
+mod errors;
+mod foreign;
+mod kill;
+mod world;

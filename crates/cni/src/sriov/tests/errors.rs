@@ -1,0 +1,162 @@
+//! What is refused, how, and that nothing is changed by it.
+
+use fixtures::parsed;
+use serde_json::json;
+
+use super::world::*;
+
+#[test]
+fn bad_networks_are_refused_before_anything_is_changed() {
+    let mut world = World::new();
+    let before = world.seen();
+    for (more, number, code) in [
+        (json!({"deviceID": ""}), 7, "bad-config"),
+        (json!({"deviceID": "0000:01:10.9x"}), 7, "bad-config"),
+        (json!({"deviceID": "0000:09:10.0"}), 7, "no-such-vf"),
+        (json!({"deviceID": PF}), 7, "not-a-vf"),
+        (json!({"vlan": 4095}), 7, "bad-config"),
+        (json!({"vlanQoS": 3}), 7, "bad-config"),
+        (json!({"mac": "01:00:5e:00:00:01"}), 7, "bad-config"),
+        (json!({"mac": "00:00:00:00:00:00"}), 7, "bad-config"),
+        (json!({"min_tx_rate": 9, "max_tx_rate": 3}), 7, "bad-config"),
+        (json!({"link_state": "enable"}), 2, "not-supported"),
+        (
+            json!({"ipam": {"type": "no-such-plugin"}}),
+            7,
+            "ipam-missing",
+        ),
+        (json!({"ipam": {"type": "../../bin/sh"}}), 7, "bad-config"),
+        (
+            json!({"cniVersion": "0.2.0", "ipam": {}}),
+            7,
+            "result-without-address",
+        ),
+    ] {
+        let error = world.refused("ADD", "c1", &config(&more));
+        assert_eq!(error.code.0, number, "{more}: {error:?}");
+        assert!(
+            error.details.starts_with(&format!("{code}: ")),
+            "{more}: {error:?}"
+        );
+        world.assert_free(&before, &more.to_string());
+    }
+    assert!(world.ipam_calls().is_empty());
+}
+
+#[test]
+fn the_own_namespace_is_refused() {
+    let mut world = World::new();
+    let before = world.seen();
+    for command in ["ADD", "DEL"] {
+        let call = world.call(command, "c1", "/proc/self/ns/net", &config(&json!({})));
+        let error = object(&world.serve(&call).unwrap_err());
+        assert_eq!(error.code.0, 8, "{error:?}");
+    }
+    let call = world.call("ADD", "c1", "/run/netns/none", &config(&json!({})));
+    let error = object(&world.serve(&call).unwrap_err());
+    assert_eq!(error.code.0, 8, "{error:?}");
+    world.assert_free(&before, "nothing was changed");
+}
+
+#[test]
+fn a_vf_of_another_container_is_worth_another_try() {
+    let mut world = World::new();
+    world.add(&config(&json!({})));
+    let held = world.seen();
+    world.ipam_calls();
+    let error = world.refused("ADD", "c2", &config(&json!({"vlan": 7})));
+    assert_eq!(error.code.0, 11, "{error:?}");
+    assert!(error.msg.contains("in use by cni c1"), "{error:?}");
+    assert_eq!(world.seen(), held);
+    assert!(world.ipam_calls().is_empty());
+}
+
+#[test]
+fn a_second_add_is_refused_and_leaves_the_first_alone() {
+    let mut world = World::new();
+    let config = config(&json!({"vlan": 7}));
+    world.add(&config);
+    let held = world.seen();
+    world.ipam_calls();
+    let call = world.call("ADD", "c1", "/run/netns/blue", &config);
+    let error = object(&world.serve(&call).unwrap_err());
+    assert!(error.details.starts_with("vf-in-use: "), "{error:?}");
+    assert_eq!(world.seen(), held);
+    assert!(world.ipam_calls().is_empty());
+}
+
+#[test]
+fn a_late_del_leaves_the_vf_to_its_new_holder() {
+    let mut world = World::new();
+    world.add(&config(&json!({})));
+    world.destroy("/run/netns/blue");
+    let red = world.call("ADD", "c2", "/run/netns/red", &config(&json!({"vlan": 9})));
+    world.serve(&red).unwrap();
+    let held = world.seen();
+    world.ipam_calls();
+    world.del(&config(&json!({})));
+    assert_eq!(world.seen(), held);
+    assert_eq!(world.ipam_calls(), ["DEL c1 net1 /run/netns/blue"]);
+    assert_eq!(
+        world.files().owner(parsed(VF)).as_deref(),
+        Some("/run/netns/red")
+    );
+}
+
+#[test]
+fn what_ipam_refuses_is_taken_back_and_said() {
+    let mut world = World::new();
+    let before = world.seen();
+    world.install_ipam(
+        r#"{"code": 11, "msg": "no addresses left", "details": "range is full"}"#,
+        1,
+    );
+    let error = world.refused("ADD", "c1", &config(&json!({"vlan": 7})));
+    assert_eq!(error.code.0, 11);
+    assert!(error.msg.contains("no addresses left"), "{error:?}");
+    world.assert_free(&before, "after the refusal");
+    assert_eq!(
+        world.ipam_calls(),
+        ["ADD c1 net1 /run/netns/red", "DEL c1 net1 /run/netns/red"]
+    );
+    world.install_ipam(r#"{"cniVersion": "1.0.0", "ips": []}"#, 0);
+    let error = world.refused("ADD", "c1", &config(&json!({})));
+    assert!(error.msg.contains("missing IP config"), "{error:?}");
+    world.assert_free(&before, "after no address");
+}
+
+#[test]
+fn an_address_that_is_taken_undoes_the_add() {
+    let mut world = World::new();
+    let before = world.seen();
+    world.fails_to_address = true;
+    let error = world.refused("ADD", "c1", &config(&json!({"vlan": 7})));
+    assert!(error.details.starts_with("duplicate-address"), "{error:?}");
+    world.assert_free(&before, "after the refusal");
+}
+
+#[test]
+fn a_del_without_its_ipam_plugin_still_frees_the_vf() {
+    let mut world = World::new();
+    let before = world.seen();
+    world.add(&config(&json!({"vlan": 7})));
+    std::fs::remove_file(world.dir.path().join("bin/test-ipam")).unwrap();
+    let call = world.call("DEL", "c1", "/run/netns/blue", &config(&json!({})));
+    let error = object(&world.serve(&call).unwrap_err());
+    assert!(error.details.starts_with("ipam-missing"), "{error:?}");
+    assert_eq!(world.seen(), before);
+}
+
+#[test]
+fn a_vf_can_be_given_back_without_naming_it() {
+    let mut world = World::new();
+    let before = world.seen();
+    world.add(&config(&json!({"vlan": 7})));
+    let holder = world.files().of_vf(parsed(VF)).unwrap().holder;
+    world.files().forget(&holder).unwrap();
+    let mut config = config(&json!({}));
+    config.as_object_mut().unwrap().remove("deviceID");
+    let call = world.call("DEL", "c1", "", &config);
+    world.serve(&call).unwrap();
+    world.assert_free(&before, "found in the ledger");
+}

@@ -1,0 +1,206 @@
+//! The CNI plugin killed at every instant: DEL, GC, the next ADD and a reboot each bring the VF back
+//! to the host as it was, free, with its addresses released.
+//!
+//! `VIRTFN_KILL_AT=N` (only in a plugin built with the feature `kill-points`) ends it with SIGKILL at
+//! its N-th checkpoint: around every record and every step.
+
+use serde_json::{Value, json};
+
+use crate::cni_support::*;
+use crate::support::*;
+
+const BLUE: &str = "/run/netns/blue";
+const RED: &str = "/run/netns/red";
+
+/// More checkpoints than any call has; reaching it means that the counting is broken.
+const MOST: u32 = 60;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Netdev,
+    Vfio,
+}
+
+fn config() -> Value {
+    with(
+        &sriov(&json!({"vlan": 100, "mac": "02:00:00:00:00:42", "trust": "on"})),
+        &host_local(),
+    )
+}
+
+/// Kills `command` at each of its checkpoints, lets `next` come, and asserts that all is as before.
+fn killed_at_each(mode: Mode, command: &str, next: impl Fn(Namespace)) {
+    let machine = Machine::with_vfs(1);
+    if mode == Mode::Vfio {
+        bind(VF0, "vfio-pci");
+    }
+    let before = machine.settled();
+    let kernel = machine.kernel_vfs();
+    for at in 1..MOST {
+        let blue = Namespace::new("blue");
+        if command != "ADD" {
+            call("ADD", "c1", BLUE, &config()).make().ok();
+        }
+        let answer = call(command, "c1", BLUE, &config())
+            .env("VIRTFN_KILL_AT", at)
+            .make();
+        if !answer.was_killed() {
+            answer.ok();
+            assert!(at > 4, "only {} checkpoints were passed", at - 1);
+            return;
+        }
+        next(blue);
+        assert_eq!(machine.settled(), before, "killed at {at}");
+        assert_eq!(machine.kernel_vfs(), kernel, "killed at {at}");
+        assert_nothing_is_kept(&format!("killed at {at}"));
+    }
+    panic!("{command} passed {MOST} checkpoints");
+}
+
+fn del(_blue: Namespace) {
+    call("DEL", "c1", BLUE, &config()).make().ok();
+}
+
+fn del_without_namespace(blue: Namespace) {
+    drop(blue);
+    call("DEL", "c1", "", &config()).make().ok();
+}
+
+fn gc_after(blue: Namespace) {
+    drop(blue);
+    call("GC", "", "", &gc()).make().ok();
+}
+
+fn next_add(blue: Namespace) {
+    drop(blue);
+    let _red = Namespace::new("red");
+    call("ADD", "c2", RED, &config()).make().ok();
+    call("DEL", "c2", RED, &config()).make().ok();
+}
+
+#[test]
+fn a_killed_add_of_an_interface_is_undone_by_del() {
+    killed_at_each(Mode::Netdev, "ADD", del);
+}
+
+#[test]
+fn a_killed_add_of_an_interface_is_undone_by_del_without_its_namespace() {
+    killed_at_each(Mode::Netdev, "ADD", del_without_namespace);
+}
+
+#[test]
+fn a_killed_add_of_an_interface_is_undone_by_gc() {
+    killed_at_each(Mode::Netdev, "ADD", gc_after);
+}
+
+#[test]
+fn a_killed_add_of_an_interface_is_undone_by_the_next_add() {
+    killed_at_each(Mode::Netdev, "ADD", next_add);
+}
+
+#[test]
+fn a_killed_add_of_a_device_is_undone_by_del() {
+    killed_at_each(Mode::Vfio, "ADD", del);
+}
+
+#[test]
+fn a_killed_add_of_a_device_is_undone_by_gc() {
+    killed_at_each(Mode::Vfio, "ADD", gc_after);
+}
+
+#[test]
+fn a_killed_add_of_a_device_is_undone_by_the_next_add() {
+    killed_at_each(Mode::Vfio, "ADD", next_add);
+}
+
+#[test]
+fn a_killed_del_of_an_interface_is_finished_by_del() {
+    killed_at_each(Mode::Netdev, "DEL", del);
+}
+
+#[test]
+fn a_killed_del_of_an_interface_is_finished_by_gc() {
+    killed_at_each(Mode::Netdev, "DEL", gc_after);
+}
+
+#[test]
+fn a_killed_del_of_an_interface_is_finished_by_the_next_add() {
+    killed_at_each(Mode::Netdev, "DEL", next_add);
+}
+
+#[test]
+fn a_killed_del_of_a_device_is_finished_by_del_and_gc() {
+    killed_at_each(Mode::Vfio, "DEL", del);
+    killed_at_each(Mode::Vfio, "DEL", gc_after);
+}
+
+#[test]
+fn killed_by_surprise_nothing_is_lost() {
+    // Without checkpoints: SIGKILL after growing fractions of an ADD, wherever that is.
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    let _blue = Namespace::new("blue");
+    for round in 0..16_u64 {
+        let mut child = call("ADD", "c1", BLUE, &config()).start();
+        std::thread::park_timeout(std::time::Duration::from_millis(round * 15));
+        // It may have ended by itself.
+        let _ended = child.kill();
+        child.wait().expect("the plugin ends");
+        call("DEL", "c1", BLUE, &config()).make().ok();
+        assert_eq!(machine.settled(), before, "round {round}");
+        assert_nothing_is_kept(&format!("round {round}"));
+    }
+}
+
+/// Kills an ADD at each of its checkpoints, then makes all VFs anew and their records those of
+/// another boot, which is what a reboot leaves.
+fn rebooted_at_each(mode: Mode) {
+    let machine = Machine::with_vfs(1);
+    for at in 1..MOST {
+        if mode == Mode::Vfio {
+            bind(VF0, "vfio-pci");
+        }
+        let blue = Namespace::new("blue");
+        let answer = call("ADD", "c1", BLUE, &config())
+            .env("VIRTFN_KILL_AT", at)
+            .make();
+        drop(blue);
+        if !answer.was_killed() {
+            assert!(at > 4, "only {} checkpoints were passed", at - 1);
+            return;
+        }
+        set_num_vfs(PF0, 0);
+        forge_another_boot();
+        set_num_vfs(PF0, 1);
+        let before = machine.settled();
+        let kernel = machine.kernel_vfs();
+        assert_eq!(machine.vf(VF0)["holder"], Value::Null, "killed at {at}");
+        next_add(Namespace::new("blue"));
+        assert_eq!(machine.settled(), before, "killed at {at}");
+        assert_eq!(machine.kernel_vfs(), kernel, "killed at {at}");
+        assert_eq!(reserved(), [""; 0], "killed at {at}");
+    }
+    panic!("an ADD passed {MOST} checkpoints");
+}
+
+/// Makes all records those of another boot.
+fn forge_another_boot() {
+    let boot =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot has an id");
+    let records = std::fs::read_dir("/var/lib/virtfn/ledger").into_iter();
+    for record in records.flatten().flatten() {
+        let text = std::fs::read_to_string(record.path()).expect("a record is text");
+        let other = text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+        std::fs::write(record.path(), other).expect("a record is writable");
+    }
+}
+
+#[test]
+fn a_killed_add_of_an_interface_is_void_after_a_reboot() {
+    rebooted_at_each(Mode::Netdev);
+}
+
+#[test]
+fn a_killed_add_of_a_device_is_void_after_a_reboot() {
+    rebooted_at_each(Mode::Vfio);
+}
