@@ -61,6 +61,8 @@ pub enum Command {
     Attach(Box<AttachArgs>),
     /// Take a VF back, as it was before
     Detach(DetachArgs),
+    /// Tell who has a VF, since when, and what was changed from what to what
+    Explain(ExplainArgs),
     /// Record what virtfn sees of this host, for a bug report or a test
     Record(RecordArgs),
     /// Print a completion script for a shell
@@ -348,6 +350,17 @@ pub struct DetachArgs {
     /// Show the steps and change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `virtfn explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The VF: a PCI address, a PF and an index such as ens1f0#3, or the name of its netdev
+    pub vf: String,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: PlanOutput,
 }
 
 /// `virtfn record`.

@@ -4,6 +4,7 @@ mod apply;
 mod attach;
 mod completions;
 mod detach;
+mod explain;
 pub(crate) mod list;
 mod persist;
 mod plan;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: &Cli, ui: &mut Ui) -> Result<Exit, Failure> {
         Command::Status(args) => return status::run(args, &site, ui),
         Command::Attach(args) => attach::run(args, &site, ui)?,
         Command::Detach(args) => detach::run(args, &site, ui)?,
+        Command::Explain(args) => explain::run(args, &site, ui)?,
         Command::Record(args) => record::run(args, &site, ui)?,
         Command::Completions(args) => completions::run(args.shell, ui),
     }

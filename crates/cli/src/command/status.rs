@@ -23,6 +23,7 @@ use crate::args::{StatusArgs, StatusOutput};
 use crate::failure::{Exit, Failure};
 use crate::ui::Ui;
 use crate::workplace::Site;
+pub(super) use render::ago;
 
 /// Shows the status.
 pub(crate) fn run(args: &StatusArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Failure> {

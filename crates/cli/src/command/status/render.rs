@@ -360,7 +360,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Writes how long ago something was, to two digits or so.
-fn ago(seconds: u64) -> String {
+pub(in crate::command) fn ago(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s ago"),
         120..7200 => format!("{} min ago", seconds / 60),

@@ -1,0 +1,243 @@
+//! `virtfn explain`: the journal of one VF.
+//!
+//! It is told from the ledger alone: who has the VF, since when, what was changed from what to what,
+//! and who had it before. What a VF is like now is `virtfn list`'s to show.
+
+use std::fmt::Write as _;
+
+use host::{Change, Claim, Happening, Record, Stage};
+use model::{Holder, PciAddress};
+use serde::Serialize;
+
+use super::attach::address_of;
+use super::status::ago;
+use super::target::VfName;
+use crate::args::{ExplainArgs, PlanOutput};
+use crate::failure::Failure;
+use crate::ui::Ui;
+use crate::workplace::{Site, Workplace};
+
+/// Shows the journal.
+pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
+    let work = Workplace::open(site)?;
+    let vf = address_of(&VfName::read(&args.vf), &work)?;
+    let record = work.ledger.look(vf).map_err(Failure::failed)?;
+    match args.output {
+        PlanOutput::Text => ui.result(&render(vf, record.as_ref(), now())),
+        PlanOutput::Json => ui.line(super::json(&view(vf, record.as_ref()))?),
+    }
+    Ok(())
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// A VF's journal, as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JournalView {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<HeldView>,
+    history: Vec<EventView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeldView {
+    holder: String,
+    /// `attaching`, `attached` or `detaching`.
+    stage: &'static str,
+    /// In seconds since 1970.
+    since: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
+    asked: String,
+    changes: Vec<ChangeView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventView {
+    /// In seconds since 1970.
+    at: u64,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<ChangeView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    done: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+}
+
+impl From<&Change> for ChangeView {
+    fn from(change: &Change) -> Self {
+        Self {
+            done: change.done.clone(),
+            before: change.before.clone(),
+        }
+    }
+}
+
+fn view(vf: PciAddress, record: Option<&Record>) -> JournalView {
+    let claim = record.and_then(|record| record.claim.as_ref());
+    let history = record.into_iter().flat_map(|record| &record.history);
+    JournalView {
+        address: vf.to_string(),
+        held: claim.map(|claim| HeldView {
+            holder: claim.holder.to_string(),
+            stage: stage(claim.stage),
+            since: claim.since,
+            netns: claim.netns.as_ref().map(ToString::to_string),
+            asked: claim.asked.clone(),
+            changes: changes(claim).iter().map(Into::into).collect(),
+        }),
+        history: history
+            .map(|past| {
+                let (event, holder, changes) = told(&past.what);
+                EventView {
+                    at: past.at,
+                    event,
+                    holder: holder.map(ToString::to_string),
+                    changes: changes.iter().map(Into::into).collect(),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Attaching => "attaching",
+        Stage::Attached => "attached",
+        Stage::Detaching => "detaching",
+    }
+}
+
+fn changes(claim: &Claim) -> Vec<Change> {
+    claim.steps.iter().map(Into::into).collect()
+}
+
+fn told(what: &Happening) -> (&'static str, Option<&Holder>, &[Change]) {
+    match what {
+        Happening::Attached { holder, changes } => ("attached", Some(holder), changes),
+        Happening::Detached { holder } => ("detached", Some(holder), &[]),
+        Happening::Healed { holder } => ("healed", Some(holder), &[]),
+        Happening::Deserted { holder } => ("deserted", Some(holder), &[]),
+        Happening::VoidAfterReboot => ("void-after-reboot", None, &[]),
+        Happening::Damaged => ("damaged", None, &[]),
+        Happening::Unknown => ("unknown", None, &[]),
+    }
+}
+
+fn render(vf: PciAddress, record: Option<&Record>, now: u64) -> String {
+    let mut text = String::new();
+    let mut say = |line: &str| {
+        let _a_string_takes_all = writeln!(text, "{line}");
+    };
+    let when = |at: u64| ago(now.saturating_sub(at));
+    let Some(record) = record else {
+        say(&format!("vf {vf}: nobody had it yet"));
+        return text;
+    };
+    match &record.claim {
+        None => say(&format!("vf {vf}: free")),
+        Some(claim) => {
+            let netns = claim.netns.as_ref();
+            let place = netns.map_or(String::new(), |netns| format!(", in namespace {netns}"));
+            let half = match claim.stage {
+                Stage::Attached => "",
+                Stage::Attaching => "; its attach is under way, or died half way",
+                Stage::Detaching => "; its detach is under way, or died half way",
+            };
+            say(&format!("vf {vf}: held by {}{place}{half}", claim.holder));
+            say(&format!("  since   {}", when(claim.since)));
+            if !claim.asked.is_empty() {
+                say(&format!("  asked   {}", claim.asked));
+            }
+            say("  changed, in this order; a detach goes back from the last to the first");
+            changes(claim)
+                .iter()
+                .for_each(|change| say(&format!("    {}", sentence(change))));
+        }
+    }
+    if !record.history.is_empty() {
+        say("  history");
+    }
+    for past in record.history.iter().rev() {
+        let line = match &past.what {
+            Happening::Attached { holder, .. } => format!("given to {holder}"),
+            Happening::Detached { holder } => format!("taken back from {holder}"),
+            Happening::Healed { holder } => {
+                format!("taken back: an attach or detach for {holder} died half way")
+            }
+            Happening::Deserted { holder } => {
+                format!("taken back: the namespace of {holder} was gone")
+            }
+            Happening::VoidAfterReboot => "free again: the host was rebooted".to_owned(),
+            Happening::Damaged => "its record was damaged, and kept aside".to_owned(),
+            Happening::Unknown => "something that a later virtfn knows".to_owned(),
+        };
+        say(&format!("    {}: {line}", when(past.at)));
+        let (_, _, changes) = told(&past.what);
+        changes
+            .iter()
+            .for_each(|change| say(&format!("      {}", sentence(change))));
+    }
+    text
+}
+
+fn sentence(change: &Change) -> String {
+    match &change.before {
+        Some(before) => format!("{} (before: {before})", change.done),
+        None => change.done.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{
+        "version": 1, "vf": "0000:01:10.0", "boot": "b",
+        "claim": {
+            "pf": "0000:01:00.0", "stage": "attached", "since": 1000, "asked": "vlan 100",
+            "holder": {"kind": "cni", "id": "c1", "interface": "net1"},
+            "netns": {"path": {"path": "/run/netns/blue", "inode": 7}}, "before": {},
+            "steps": [{
+                "step": {"do": "rebind", "function": "0000:01:10.0"}, "before": "as it was"
+            }]
+        },
+        "history": [
+            {"at": 500, "event": "attached", "holder": {"kind": "cni", "id": "c0"},
+             "changes": [{"done": "vf 0: set vlan 7", "before": "vlan none"}]},
+            {"at": 700, "event": "deserted", "holder": {"kind": "cni", "id": "c0"}},
+            {"at": 800, "event": "from-the-future"}
+        ]
+    }"#;
+
+    #[test]
+    fn a_journal_tells_who_when_and_what() {
+        let record: Record = serde_json::from_str(RECORD).unwrap();
+        let text = render(record.vf, Some(&record), 1060);
+        insta::assert_snapshot!(text);
+        let view = serde_json::to_value(view(record.vf, Some(&record))).unwrap();
+        assert_eq!(view["held"]["changes"][0]["before"], "as it was");
+        assert_eq!(view["history"][0]["changes"][0]["done"], "vf 0: set vlan 7");
+        assert_eq!(view["history"][2]["event"], "unknown");
+    }
+
+    #[test]
+    fn a_vf_without_a_record_was_never_held() {
+        let vf = "0000:01:10.0".parse().unwrap();
+        assert_eq!(render(vf, None, 0), "vf 0000:01:10.0: nobody had it yet\n");
+    }
+}
