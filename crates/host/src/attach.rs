@@ -20,7 +20,10 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use model::{AttachRequest, Holder, Host, Inventory, PciAddress, PlannedStep, Scope, Step};
+use model::{
+    AttachRequest, Holder, Host, Inventory, Netns, NetnsTarget, PciAddress, PlannedStep, Scope,
+    Step,
+};
 
 use policy::{AttachNote, AttachPlan};
 
@@ -81,7 +84,9 @@ impl<H: Host> Engine<'_, H> {
         let mut locked = self.lock_vf(vf).map_err(AttachError::from)?;
         self.passed(Checkpoint::Locked);
         let record = &mut locked.record;
-        if let Some(claim) = record.claim.as_ref().filter(|_| self.is_held(record)) {
+        if self.is_held(record)
+            && let Some(claim) = &record.claim
+        {
             return already(claim, request, locked.damage);
         }
         let healed = self.heal_record(record)?;
@@ -198,14 +203,30 @@ impl<H: Host> Engine<'_, H> {
 
     /// Has somebody the VF who still lives? The caller has the VF's lock, so a claim that is not
     /// confirmed is of a process that died.
-    pub(crate) fn is_held(&self, record: &Record) -> bool {
-        record.claim.as_ref().is_some_and(|claim| {
-            claim.stage == Stage::Attached
-                && claim
-                    .netns
-                    .as_ref()
-                    .is_none_or(|netns| self.ground.can_have(netns, record.vf))
-        })
+    pub(crate) fn is_held(&mut self, record: &Record) -> bool {
+        let attached = |claim: &&Claim| claim.stage == Stage::Attached;
+        let Some(claim) = record.claim.as_ref().filter(attached) else {
+            return false;
+        };
+        let Some(netns) = &claim.netns else {
+            return true;
+        };
+        self.ground.can_have(netns, record.vf) || self.is_seen_in(record.vf, netns)
+    }
+
+    /// Is the VF in a namespace, by whatever path? Other processes can keep one for which it was
+    /// attached by the id of a process that ended.
+    fn is_seen_in(&mut self, vf: PciAddress, netns: &NetnsTarget) -> bool {
+        let NetnsTarget::Path { inode: meant, .. } = netns else {
+            return false;
+        };
+        let Ok(seen) = self.host.observe(Scope::Function(vf)) else {
+            return false;
+        };
+        let netdev = seen.get(vf).and_then(model::Function::netdev);
+        netdev.is_some_and(
+            |netdev| matches!(&netdev.netns, Netns::Other { inode, .. } if inode == meant),
+        )
     }
 
     /// Takes back what a record says, of a holder that is no more; the caller has the VF's lock.

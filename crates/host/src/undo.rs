@@ -27,8 +27,10 @@ pub(crate) fn take_back(
     checkpoints: &dyn Checkpoints,
 ) -> Vec<UndoError> {
     let mut failures = Vec::new();
+    let mut other_path = None;
     for undo in claim.steps.iter().rev().filter_map(undo_of) {
-        if let Err(source) = undo_one(host, claim, undo) {
+        let undo = &by_path(undo, other_path.as_ref());
+        if let Err(source) = undo_one(host, claim, undo, &mut other_path) {
             let step = undo.clone();
             failures.push(UndoError { step, source });
         }
@@ -41,7 +43,28 @@ fn undo_of(step: &RecordedStep) -> Option<&Step> {
     step.undo.as_ref()
 }
 
-fn undo_one(host: &mut impl Host, claim: &Claim, undo: &Step) -> Result<(), StepError> {
+/// Another path to the namespace that some undos are for, found when theirs led nowhere.
+struct OtherPath {
+    meant: NetnsTarget,
+    found: NetnsTarget,
+}
+
+/// Returns an undo with the path that is known to lead somewhere: moving a netdev out of a namespace
+/// that seems to be gone would wait for the kernel to give it back.
+fn by_path(undo: &Step, other: Option<&OtherPath>) -> Step {
+    let other = other.filter(|other| netns_of(undo) == Some(&other.meant));
+    match other.map(|other| elsewhere(undo, &other.meant, other.found.clone())) {
+        Some(Aim::At(step)) => step,
+        Some(Aim::Void | Aim::Same) | None => undo.clone(),
+    }
+}
+
+fn undo_one(
+    host: &mut impl Host,
+    claim: &Claim,
+    undo: &Step,
+    other_path: &mut Option<OtherPath>,
+) -> Result<(), StepError> {
     let Err(error) = host.perform(undo) else {
         return Ok(());
     };
@@ -59,7 +82,15 @@ fn undo_one(host: &mut impl Host, claim: &Claim, undo: &Step) -> Result<(), Step
     };
     match aim(undo, &seen) {
         Aim::Void => Ok(()),
-        Aim::At(step) => host.perform(&step),
+        Aim::At(step) => {
+            let found = netns_of(&step).cloned();
+            if let (Some(meant), Some(found)) = (netns_of(undo).cloned(), found)
+                && is_same(&meant, &found)
+            {
+                *other_path = Some(OtherPath { meant, found });
+            }
+            host.perform(&step)
+        }
         Aim::Same => Err(error),
     }
 }
@@ -110,7 +141,8 @@ fn aim(undo: &Step, seen: &Inventory) -> Aim {
     };
     let found = seen.get(undo.function()).and_then(netns_found);
     match found {
-        Some(found) if !is_same(&found, meant) => elsewhere(undo, found),
+        // By another path it may be the same namespace: the one that was meant can be gone alone.
+        Some(found) if found != *meant => elsewhere(undo, meant, found),
         _ => Aim::Same,
     }
 }
@@ -167,11 +199,13 @@ fn netns_found(function: &Function) -> Option<NetnsTarget> {
 }
 
 /// Aims an undo at the namespace in which the netdev was found.
-fn elsewhere(undo: &Step, found: NetnsTarget) -> Aim {
+fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
     let mut step = undo.clone();
     match &mut step {
         // Addresses do not move with a netdev.
-        Step::AddAddress { .. } | Step::RemoveAddress { .. } => return Aim::Void,
+        Step::AddAddress { .. } | Step::RemoveAddress { .. } if !is_same(meant, &found) => {
+            return Aim::Void;
+        }
         Step::Move {
             from,
             to,
@@ -191,6 +225,8 @@ fn elsewhere(undo: &Step, found: NetnsTarget) -> Aim {
         Step::SetMtu { netns, .. }
         | Step::SetUp { netns, .. }
         | Step::SetMac { netns, .. }
+        | Step::AddAddress { netns, .. }
+        | Step::RemoveAddress { netns, .. }
         | Step::Rename { netns, .. } => *netns = found,
         Step::SetNumVfs { .. }
         | Step::SetAutoprobe { .. }

@@ -441,6 +441,23 @@ fn what_cannot_be_taken_back_is_kept_in_the_record_and_tried_again() {
     assert_eq!(world.seen(), before);
 }
 
+/// As when it was attached by the id of a process, and that process ended before the others.
+#[test]
+fn a_holder_keeps_its_vf_while_its_namespace_lives_by_whatever_path() {
+    let mut world = World::new();
+    let before = world.seen();
+    world.attach(&request(&world.blue.clone())).unwrap();
+    world.host.rename_netns(&world.blue, "/proc/99/ns/net");
+    world.ground.0.lock().unwrap().clear();
+    let red = world.host.add_netns("red");
+    world.revive(&red);
+    let error = world.attach(&request(&red)).unwrap_err();
+    assert_eq!(error.code().as_str(), "vf-in-use");
+    assert!(world.engine(&crate::Uninterrupted).heal().is_empty());
+    world.detach().unwrap();
+    assert_eq!(world.seen(), before);
+}
+
 #[test]
 fn a_damaged_record_does_not_give_a_held_vf_away() {
     let mut world = World::new();
