@@ -138,6 +138,10 @@ impl<H: Host> Engine<'_, H> {
         if damage.is_some() {
             record.claim = self.claim_as_seen(vf)?;
         }
+        if damage.is_some() && record.claim.is_none() {
+            // It is at home, so that a free record says all there is to say.
+            self.ledger.write_free(&record)?;
+        }
         let Some(claim) = &mut record.claim else {
             return Err(DetachError::NotAttached { vf });
         };
@@ -157,7 +161,7 @@ impl<H: Host> Engine<'_, H> {
             tracing::warn!(pci = %vf, %error, "detach begun without a mark of it");
         }
         self.passed(Checkpoint::Recorded);
-        let failures = take_back(self.host, &claim, self.checkpoints);
+        let failures = take_back(self.host, &claim, self.state, self.checkpoints);
         if !failures.is_empty() {
             return Err(DetachError::Undo { vf, failures });
         }
@@ -240,7 +244,7 @@ impl<H: Host> Engine<'_, H> {
         claim.stage = Stage::Detaching;
         let claim = claim.clone();
         if !self.is_taken_over(record.vf, &claim) {
-            let failures = take_back(self.host, &claim, self.checkpoints);
+            let failures = take_back(self.host, &claim, self.state, self.checkpoints);
             if !failures.is_empty() {
                 let vf = record.vf;
                 return Err(HealError::Undo { vf, failures });
@@ -298,7 +302,7 @@ impl<H: Host> Engine<'_, H> {
         let Some(claim) = &record.claim else {
             return Vec::new();
         };
-        let failures = take_back(self.host, claim, self.checkpoints);
+        let failures = take_back(self.host, claim, self.state, self.checkpoints);
         if failures.is_empty() {
             record.claim = None;
             if let Err(error) = self.ledger.write_free(record) {

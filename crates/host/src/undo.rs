@@ -5,10 +5,15 @@
 //! under the name and with the settings that it had there; a VF that is gone took everything with it.
 //! All undos are tried, whatever fails, and all failures are returned.
 
-use model::{BindTarget, Function, Host, Inventory, Netns, NetnsTarget, Scope, Step, StepError};
+use model::{
+    BindTarget, Function, Host, Inventory, Netns, NetnsTarget, PciAddress, Scope, Step, StepError,
+};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::engine::PATIENCE;
 use crate::ledger::{Claim, RecordedStep};
+use crate::lock::{Lock, LockOf, exclusive};
+use crate::state::StateDir;
 
 /// A step that could not be taken back.
 #[derive(Debug, thiserror::Error)]
@@ -21,15 +26,23 @@ pub struct UndoError {
 }
 
 /// Takes back all steps of a claim, the last one first.
+///
+/// What is set through the PF is set with the PF's settings locked, as on the way there.
 pub(crate) fn take_back(
     host: &mut impl Host,
     claim: &Claim,
+    state: &StateDir,
     checkpoints: &dyn Checkpoints,
 ) -> Vec<UndoError> {
     let mut failures = Vec::new();
+    let mut settings = None;
     let mut other_path = None;
     for undo in claim.steps.iter().rev().filter_map(undo_of) {
         let undo = &by_path(undo, other_path.as_ref());
+        settings = match undo {
+            Step::SetVf { pf, .. } => settings.or_else(|| lock_settings(state, *pf)),
+            _ => None,
+        };
         if let Err(source) = undo_one(host, claim, undo, &mut other_path) {
             let step = undo.clone();
             failures.push(UndoError { step, source });
@@ -41,6 +54,15 @@ pub(crate) fn take_back(
 
 fn undo_of(step: &RecordedStep) -> Option<&Step> {
     step.undo.as_ref()
+}
+
+/// Locks the settings of a PF. Without the lock it goes on: a VF that is not taken back is worse than
+/// a driver that is asked by two.
+fn lock_settings(state: &StateDir, pf: PciAddress) -> Option<Lock> {
+    let locked = exclusive(state, LockOf::PfSettings(pf), PATIENCE);
+    locked
+        .inspect_err(|error| tracing::warn!(%pf, %error, "settings taken back without a lock"))
+        .ok()
 }
 
 /// Another path to the namespace that some undos are for, found when theirs led nowhere.
