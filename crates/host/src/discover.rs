@@ -41,6 +41,7 @@ pub(crate) use self::aux::AUX_DEVICES;
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
 use self::host_use::Uppers;
+pub(crate) use self::netdevs::LOOPBACK;
 pub(crate) use self::rdma::nearest_function;
 pub(crate) use self::vdpa::VDPA_DEVICES;
 use crate::queries::{Queries, QueryError};
