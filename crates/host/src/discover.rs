@@ -40,6 +40,7 @@ use serde::Deserialize;
 pub(crate) use self::aux::AUX_DEVICES;
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
+pub(crate) use self::holders::is_device_node;
 use self::host_use::Uppers;
 pub(crate) use self::netdevs::LOOPBACK;
 pub(crate) use self::rdma::nearest_function;
