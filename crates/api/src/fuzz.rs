@@ -114,6 +114,13 @@ pub fn fuzz_kubeconfig(data: &[u8]) {
     }
 }
 
+/// Reads bytes as the checkpoint of the kubelet's device manager.
+pub fn fuzz_kubelet_checkpoint(data: &[u8]) {
+    if let Ok(devices) = crate::kubelet_checkpoint::devices_of_pods(data) {
+        assert!(devices.keys().all(|name| name.as_str().contains('/')));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -186,5 +193,10 @@ mod tests {
     #[test]
     fn the_corpus_of_kubeconfigs_is_read_without_a_panic() {
         seeds("kubeconfig", super::fuzz_kubeconfig, 2);
+    }
+
+    #[test]
+    fn the_corpus_of_kubelet_checkpoints_is_read_without_a_panic() {
+        seeds("kubelet_checkpoint", super::fuzz_kubelet_checkpoint, 1);
     }
 }

@@ -7,14 +7,17 @@
 //! Everything is read from people and programs outside, so every reader is bounded in size, depth
 //! and repetition, and never panics ([`fuzz`]).
 
+pub mod cdi;
 pub mod cni;
 pub mod crd;
+pub mod device_info;
 pub mod deviceplugin;
 mod field;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod ib_guids;
 pub mod kubeconfig;
+pub mod kubelet_checkpoint;
 mod yaml;
 
 pub use field::{FieldPath, FieldProblem};
