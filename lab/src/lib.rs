@@ -17,7 +17,6 @@
 
 mod assets;
 mod bundle;
-mod disk;
 mod hub;
 mod lab;
 mod machine;

@@ -2,9 +2,13 @@
 //!
 //! Nothing here decides. Help, completions and the goldens of both come from these definitions.
 
+mod agent;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use agent::{AgentArgs, RegistrationArg, as_agent};
 
 /// SR-IOV on Linux, from NIC to workload
 ///
@@ -63,6 +67,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// Tell who has a VF, since when, and what was changed from what to what
     Explain(ExplainArgs),
+    /// Serve the devices of this host to its kubelet, as the SR-IOV network device plugin does
+    Agent(Box<AgentArgs>),
     /// Record what virtfn sees of this host, for a bug report or a test
     Record(RecordArgs),
     /// Print a completion script for a shell

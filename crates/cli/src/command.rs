@@ -1,5 +1,6 @@
 //! One module a command: its request, the call below, and how the result is shown.
 
+mod agent;
 mod apply;
 mod attach;
 mod completions;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: &Cli, ui: &mut Ui) -> Result<Exit, Failure> {
         Command::Attach(args) => attach::run(args, &site, ui)?,
         Command::Detach(args) => detach::run(args, &site, ui)?,
         Command::Explain(args) => explain::run(args, &site, ui)?,
+        Command::Agent(args) => agent::run(args, &site)?,
         Command::Record(args) => record::run(args, &site, ui)?,
         Command::Completions(args) => completions::run(args.shell, ui),
     }

@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use cli::args::{Command, as_agent};
 use cli::{Cli, Exit, Style, Ui};
 
 fn main() -> ExitCode {
     tell_bugs();
-    let cli = Cli::parse();
-    trace(cli.verbose);
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = Cli::parse_from(as_agent(&arguments).unwrap_or(arguments));
+    // Nobody stands beside a daemon: its log is what is left of it.
+    let daemon = u8::from(matches!(cli.command, Command::Agent(_)));
+    trace(cli.verbose + daemon);
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));

@@ -128,9 +128,8 @@ impl Sight {
     pub(crate) fn open(site: &Site) -> Result<Self, SightError> {
         let (linux, unpacked) = match &site.place {
             Place::Here | Place::Beneath(_) => (Workplace::open(site)?.linux()?, None),
-            Place::Recording(path) if path.is_dir() => (Linux::recorded(path)?, None),
             Place::Recording(path) => {
-                let unpacked = unpack(path)?;
+                let unpacked = Unpacked::open(path)?;
                 (Linux::recorded(&unpacked.dir)?, Some(unpacked))
             }
         };
@@ -179,15 +178,37 @@ impl Sight {
     }
 }
 
-/// A directory that is removed with its content.
-struct Unpacked {
+/// A recording as a directory; one that was unpacked for this is removed with its content.
+pub(crate) struct Unpacked {
     dir: PathBuf,
+    /// Was it made for this, or given?
+    ours: bool,
+}
+
+impl Unpacked {
+    /// Unpacks a recording, or takes the directory that it was unpacked into.
+    pub(crate) fn open(path: &Path) -> Result<Self, SightError> {
+        if path.is_dir() {
+            return Ok(Self {
+                dir: path.to_owned(),
+                ours: false,
+            });
+        }
+        unpack(path)
+    }
+
+    /// Returns the directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
 }
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
         // What cannot be removed is a few small files in the directory for temporary ones.
-        drop(fs::remove_dir_all(&self.dir));
+        if self.ours {
+            drop(fs::remove_dir_all(&self.dir));
+        }
     }
 }
 
@@ -206,6 +227,7 @@ fn unpack(path: &Path) -> Result<Unpacked, SightError> {
     })?;
     let unpacked = Unpacked {
         dir: private_dir().map_err(unreadable)?,
+        ours: true,
     };
     tree.unpack(&unpacked.dir)
         .map_err(|source| SightError::Unpack {

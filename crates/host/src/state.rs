@@ -44,7 +44,8 @@ impl StateDir {
     }
 
     /// Returns the directory of the records, one per VF.
-    pub(crate) fn ledger(&self) -> PathBuf {
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
         self.lasting.join("ledger")
     }
 

@@ -421,8 +421,6 @@ pub enum HolderKind {
     Namespace,
     /// A process has its VFIO device open.
     Vfio,
-    /// A process has another device node of it open: vhost-vdpa or UIO.
-    Device,
     /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address.
     Host,
 }
@@ -436,7 +434,6 @@ impl fmt::Display for HolderKind {
             Self::Claim => "claim",
             Self::Namespace => "namespace",
             Self::Vfio => "vfio",
-            Self::Device => "device",
             Self::Host => "host",
         })
     }

@@ -1,0 +1,158 @@
+//! The configuration in force: the last good one, and what is wrong with the newest.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::deviceplugin::{Config, read_config};
+use model::{Explain as _, Pool};
+use tracing::{info, warn};
+
+use crate::endpoint::chain;
+use crate::grant::Delivery;
+
+/// Most bytes that are read; `api` says what is too much.
+const LIMIT: u64 = 2 * 1024 * 1024;
+
+/// The configuration in force.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    path: PathBuf,
+    prefix: String,
+    delivery: Delivery,
+    /// The file as it was read last, or why it could not be.
+    last: Option<Result<Vec<u8>, io::ErrorKind>>,
+    /// The pools, in order.
+    pub(crate) pools: Arc<Vec<Pool>>,
+    /// What is wrong with the file.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Configuration {
+    pub(crate) fn new(path: PathBuf, prefix: String, delivery: Delivery) -> Self {
+        Self {
+            path,
+            prefix,
+            delivery,
+            last: None,
+            pools: Arc::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Reads the file again. Returns whether it changed.
+    pub(crate) fn reload(&mut self) -> bool {
+        let read = read(&self.path);
+        let now = read.as_ref().map(Vec::clone).map_err(io::Error::kind);
+        if self.last.as_ref() == Some(&now) {
+            return false;
+        }
+        self.last = Some(now);
+        self.problems.clear();
+        let file = self.path.display();
+        match read {
+            Err(error) => self.problems.push(format!("read {file}: {error}")),
+            Ok(bytes) => match read_config(&bytes, &self.prefix) {
+                Err(error) => {
+                    let remedy = error.remedy().unwrap_or_default();
+                    let problem = format!("{file}: {}; {remedy}", chain(&error));
+                    self.problems.push(problem);
+                }
+                Ok(config) => self.take(config),
+            },
+        }
+        for problem in &self.problems {
+            warn!(
+                problem,
+                "configuration is wrong; what was good before stays in force"
+            );
+        }
+        true
+    }
+
+    /// Takes the pools of a file. One that is refused stays as it was before.
+    fn take(&mut self, config: Config) {
+        for note in &config.notes {
+            warn!(note = %note, remedy = note.remedy, "configuration may surprise");
+        }
+        let file = self.path.display();
+        let mut pools = Vec::new();
+        for pool in config.pools {
+            if self.delivery == Delivery::Cdi && !api::cdi::is_vendor(&pool.resource) {
+                let problem = format!(
+                    "{file}: {}: with CDI a prefix begins with a letter; set resourcePrefix",
+                    pool.resource
+                );
+                self.problems.push(problem);
+            } else {
+                pools.push(pool);
+            }
+        }
+        for refused in &config.refused {
+            let problems = refused.problems.iter();
+            let problems = problems.map(|problem| format!("{file}: {problem}; {}", problem.remedy));
+            self.problems.extend(problems);
+            let before = self.pools.iter().find(|pool| {
+                refused.resource.as_deref() == Some(pool.resource.as_str())
+                    && pools.iter().all(|new: &Pool| new.resource != pool.resource)
+            });
+            if let Some(before) = before {
+                let at = refused.index.min(pools.len());
+                pools.insert(at, before.clone());
+            }
+        }
+        info!(pools = pools.len(), "configuration read");
+        self.pools = Arc::new(pools);
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_good_stays_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let delivery = Delivery::Nodes;
+        let mut config = Configuration::new(path.clone(), "intel.com".to_owned(), delivery);
+        let mut after = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            assert!(config.reload() && !config.reload());
+            let names = config.pools.iter().map(|pool| pool.resource.name());
+            (
+                names.collect::<Vec<_>>().join(" "),
+                config.problems.join("\n"),
+            )
+        };
+        let two = r#"{"resourceList": [{"resourceName": "a", "selectors": {}}, {"resourceName": "b", "selectors": {}}]}"#;
+        assert_eq!(after(Some(two)), ("a b".to_owned(), String::new()));
+        let (pools, problems) = after(Some("{"));
+        assert_eq!(pools, "a b");
+        assert!(problems.contains("line 1, column 1: no JSON"), "{problems}");
+        let one_bad = r#"{"resourceList": [{"resourceName": "a", "selectors": 5}, {"resourceName": "c", "selectors": {}}]}"#;
+        let (pools, problems) = after(Some(one_bad));
+        assert_eq!(pools, "a c");
+        assert!(
+            problems.contains("resourceList[0].selectors: it is a number"),
+            "{problems}"
+        );
+        let (pools, problems) = after(None);
+        assert_eq!(pools, "a c");
+        assert!(problems.starts_with("read "), "{problems}");
+        assert_eq!(
+            after(Some(r#"{"resourceList": []}"#)),
+            (String::new(), String::new())
+        );
+    }
+}

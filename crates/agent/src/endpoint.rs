@@ -1,0 +1,245 @@
+//! One pool towards the kubelet: its socket, its registration, and how both come back by themselves.
+//!
+//! ```text
+//!          bind                 the kubelet looks (watcher) or is called (legacy)
+//!  absent ──────▶ listening ───────────────────────────────────▶ registered
+//!    ▲                │ socket vanished: end the old server first      │
+//!    └────────────────┴────────────────────────────────────────────────┘
+//! ```
+//!
+//! What would surprise:
+//!
+//! - The kubelet keys plugins by resource name, and when an old stream ends it drops whatever is
+//!   registered under the name by then. So the old server ends before a new socket is made.
+//! - With the plugin watcher it is the kubelet that tries again, and it waits up to two minutes for a
+//!   path that failed. A socket that a dead agent left, and that the kubelet has dialled since, is
+//!   therefore replaced by one of another name.
+//! - A starting kubelet removes every socket in its device plugin directory.
+
+mod handler;
+mod socket;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kubelet::deviceplugin::{DevicePluginOptions, Empty, REGISTER, RegisterRequest, VERSION};
+use kubelet::{CallError, Stop, serve, stopper};
+use model::ResourceName;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use handler::PoolHandler;
+pub(crate) use handler::{Look, Shared};
+use socket::{Identity, Socket, SocketError};
+
+use crate::board::PoolBoard;
+use crate::options::Registration;
+
+/// First and longest wait before something is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How long the kubelet may take to register: it dials back meanwhile, for which it has 10 s.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One pool towards the kubelet.
+pub(crate) struct Endpoint {
+    pub(crate) resource: ResourceName,
+    /// Does the pool choose among free devices? The kubelet asks once per registration.
+    pub(crate) prefers: bool,
+    pub(crate) registration: Registration,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) board: Arc<PoolBoard>,
+    /// Changes when files around the sockets changed.
+    pub(crate) poke: watch::Receiver<()>,
+    pub(crate) stop: Stop,
+}
+
+/// Why a server ended.
+enum Ended {
+    Stopped,
+    SocketGone,
+}
+
+impl Endpoint {
+    /// Serves until it is stopped; the socket is removed then.
+    pub(crate) async fn run(mut self) {
+        let mut retry = Retry::default();
+        loop {
+            match self.bind() {
+                Ok(socket) => {
+                    retry = Retry::default();
+                    if let Ended::Stopped = self.serve(socket).await {
+                        return;
+                    }
+                    info!(resource = %self.resource, "socket vanished and is made again");
+                }
+                Err(error) => {
+                    let fault = chain(&error);
+                    if self.board.set_fault(Some(fault.clone())) {
+                        warn!(resource = %self.resource, error = fault, "pool not served");
+                    }
+                    tokio::select! {
+                        () = self.stop.stopped() => return,
+                        _changed = self.poke.changed() => {}
+                        () = sleep_until(retry.next()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn bind(&mut self) -> Result<Socket, SocketError> {
+        // Whatever changed before is seen by binding.
+        self.poke.mark_unchanged();
+        let dirs = &self.shared.dirs;
+        let socket = match self.registration {
+            Registration::Watcher => {
+                let since = Identity::of(&dirs.kubelet_socket()).map(|socket| socket.changed);
+                Socket::bind(&dirs.watched(), &self.resource, since)
+            }
+            Registration::Legacy | Registration::Auto => {
+                Socket::bind(&dirs.device_plugins, &self.resource, None)
+            }
+        }?;
+        self.board.set_fault(None);
+        Ok(socket)
+    }
+
+    async fn serve(&mut self, mut socket: Socket) -> Ended {
+        let Some(listener) = socket.listener.take() else {
+            return Ended::SocketGone;
+        };
+        let (stopper, stop) = stopper();
+        let handler = PoolHandler {
+            resource: self.resource.clone(),
+            prefers: self.prefers,
+            shared: Arc::clone(&self.shared),
+            board: Arc::clone(&self.board),
+            stop: stop.clone(),
+        };
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, handler, stop));
+        let ended = self.watch(&socket, &mut server).await;
+        drop(stopper);
+        while server.join_next().await.is_some() {}
+        self.board.registered.store(false, Ordering::Relaxed);
+        if let Ended::Stopped = ended {
+            socket.remove();
+        }
+        ended
+    }
+
+    /// Keeps the pool registered while its server runs.
+    async fn watch(&mut self, socket: &Socket, server: &mut JoinSet<()>) -> Ended {
+        let legacy = self.registration != Registration::Watcher;
+        let kubelet = self.shared.dirs.kubelet_socket();
+        let mut known: Option<Identity> = None;
+        let mut registering: Option<(Identity, Registering)> = None;
+        let mut retry = Retry::default();
+        let mut not_before = None;
+        loop {
+            if legacy && registering.is_none() && not_before.is_none() {
+                registering = Identity::of(&kubelet)
+                    .filter(|there| known.as_ref() != Some(there))
+                    .map(|there| (there, self.register(socket)));
+            }
+            tokio::select! {
+                () = self.stop.stopped() => return Ended::Stopped,
+                _ended = server.join_next() => return Ended::SocketGone,
+                _changed = self.poke.changed() => {
+                    if !socket.is_there() {
+                        return Ended::SocketGone;
+                    }
+                    not_before = None;
+                }
+                () = at(not_before), if not_before.is_some() => not_before = None,
+                answer = finish(&mut registering), if registering.is_some() => {
+                    let there = registering.take().map(|(there, _)| there);
+                    match answer {
+                        Ok(Empty {}) => {
+                            known = there;
+                            retry = Retry::default();
+                            self.board.registrations.add();
+                            self.board.registered.store(true, Ordering::Relaxed);
+                            self.board.set_fault(None);
+                            info!(resource = %self.resource, "registered with the kubelet");
+                        }
+                        Err(error) => {
+                            self.board.refusals.add();
+                            let fault = chain(&error);
+                            if self.board.set_fault(Some(fault.clone())) {
+                                warn!(resource = %self.resource, error = fault, "not registered");
+                            }
+                            not_before = Some(retry.next());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(&self, socket: &Socket) -> Registering {
+        let request = RegisterRequest {
+            version: VERSION.to_owned(),
+            endpoint: socket.name(),
+            resource_name: self.resource.to_string(),
+            options: Some(DevicePluginOptions {
+                pre_start_required: false,
+                get_preferred_allocation_available: self.prefers,
+            }),
+        };
+        let kubelet = self.shared.dirs.kubelet_socket();
+        Box::pin(
+            async move { kubelet::call(&kubelet, REGISTER, &request, REGISTER_DEADLINE).await },
+        )
+    }
+}
+
+type Registering = Pin<Box<dyn Future<Output = Result<Empty, CallError>> + Send>>;
+
+async fn finish(registering: &mut Option<(Identity, Registering)>) -> Result<Empty, CallError> {
+    match registering {
+        Some((_, registering)) => registering.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes an error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Waits that double.
+struct Retry(Duration);
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self(RETRY.0)
+    }
+}
+
+impl Retry {
+    fn next(&mut self) -> Instant {
+        let at = Instant::now() + self.0;
+        self.0 = (self.0 * 2).min(RETRY.1);
+        at
+    }
+}

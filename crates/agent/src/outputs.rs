@@ -1,0 +1,242 @@
+//! Files that others read: device-info for CNI plugins and CDI specifications for the runtime.
+//!
+//! They outlive the agent on purpose: a container that restarts while the agent is being replaced
+//! still needs them. A file is removed when its device left its pool while the agent watched.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use api::cdi::Specification;
+use api::device_info;
+use model::{DeviceId, Pool};
+
+use crate::grant::{Delivery, Facts, Grant};
+use crate::options::Dirs;
+use crate::snapshot::Snapshot;
+
+/// Where files go, and which were written.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    dirs: Dirs,
+    delivery: Delivery,
+    written: BTreeMap<PathBuf, String>,
+}
+
+/// A file could not be written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt} {}", path.display())]
+pub(crate) struct OutputError {
+    attempt: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Outputs {
+    pub(crate) fn new(dirs: Dirs, delivery: Delivery) -> Self {
+        Self {
+            dirs,
+            delivery,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the files what `snapshot` wants, and returns everything that did not work.
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot) -> Vec<OutputError> {
+        let mut wanted = BTreeMap::new();
+        for (pool, offer) in snapshot.pools.iter().zip(&snapshot.offer.pools) {
+            let mut specified = Vec::new();
+            for (id, offered) in &offer.devices {
+                let Some(facts) = Facts::find(pool, &snapshot.seen, id, offered) else {
+                    // Gone, but a pod has it: its files stay.
+                    let path = info_path(&self.dirs, pool, id);
+                    let kept = self.written.get(&path).cloned().unwrap_or_default();
+                    wanted.insert(path, (kept, true));
+                    continue;
+                };
+                specified.push((id, facts.nodes(snapshot.node)));
+                if let Some(info) = facts.info() {
+                    let held = snapshot.held.resource_of(id).is_some();
+                    let path = info_path(&self.dirs, pool, id);
+                    wanted.insert(path, (info.to_json(), held));
+                }
+            }
+            if self.delivery == Delivery::Cdi
+                && let Some(text) = specification(pool, specified)
+            {
+                wanted.insert(specification_path(&self.dirs, pool), (text, false));
+            }
+        }
+        let mut errors = Vec::new();
+        for path in self
+            .written
+            .keys()
+            .filter(|path| !wanted.contains_key(*path))
+        {
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    errors.push(OutputError {
+                        attempt: "remove",
+                        path: path.clone(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
+        }
+        self.written.retain(|path, _| wanted.contains_key(path));
+        for (path, (text, held)) in wanted {
+            let known = self.written.get(&path);
+            // What was told about a device when it was given away stays true for its pod.
+            let keep = held && (known.is_some() || path.exists());
+            if known != Some(&text) && !keep {
+                match write(&path, &text) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        errors.push(error);
+                        continue;
+                    }
+                }
+            }
+            self.written.insert(path, text);
+        }
+        errors
+    }
+}
+
+/// Writes what CNI plugins and the runtime read about devices that are given away now.
+pub(crate) fn write_for(
+    dirs: &Dirs,
+    pool: &Pool,
+    grant: &Grant,
+    snapshot: &Snapshot,
+    delivery: Delivery,
+) -> Result<(), OutputError> {
+    for (id, info) in &grant.infos {
+        write(&info_path(dirs, pool, id), &info.to_json())?;
+    }
+    if delivery == Delivery::Cdi
+        && let Some((_, offer)) = snapshot.pool(&pool.resource)
+    {
+        let found = offer.devices.iter().filter_map(|(id, offered)| {
+            let facts = Facts::find(pool, &snapshot.seen, id, offered)?;
+            Some((id, facts.nodes(snapshot.node)))
+        });
+        if let Some(text) = specification(pool, found.collect()) {
+            let path = specification_path(dirs, pool);
+            if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+                write(&path, &text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn specification(
+    pool: &Pool,
+    devices: Vec<(&DeviceId, Vec<api::cdi::DeviceNode>)>,
+) -> Option<String> {
+    let specification = Specification {
+        resource: &pool.resource,
+        kind: pool.kind,
+        devices,
+    };
+    specification.to_yaml()
+}
+
+fn info_path(dirs: &Dirs, pool: &Pool, id: &DeviceId) -> PathBuf {
+    dirs.device_info
+        .join(device_info::file_name(&pool.resource, id))
+}
+
+fn specification_path(dirs: &Dirs, pool: &Pool) -> PathBuf {
+    dirs.cdi
+        .join(api::cdi::file_name(&pool.resource, pool.kind))
+}
+
+/// Replaces a file in one instant. Not synced: these directories do not outlive a boot.
+fn write(path: &Path, text: &str) -> Result<(), OutputError> {
+    let error = |attempt| {
+        move |source| OutputError {
+            attempt,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    if !dir.is_dir() {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o755).create(dir);
+        made.map_err(error("make the directory of"))?;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = dir.join(format!(".{name}.new"));
+    let written = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        options.open(&fresh)?.write_all(text.as_bytes())?;
+        // Upstream's mode; a specification stays writable for root as everywhere.
+        if dir.file_name().is_some_and(|name| name == "dp") {
+            fs::set_permissions(&fresh, Permissions::from_mode(0o444))?;
+        }
+        fs::rename(&fresh, path)
+    };
+    written().map_err(error("write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use policy::pool::Held;
+
+    use super::*;
+    use crate::grant::{NodeHas, tests::recorded};
+
+    #[test]
+    fn files_follow_their_devices_and_those_of_pods_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = Dirs {
+            device_info: dir.path().join("devinfo/dp"),
+            cdi: dir.path().join("cdi"),
+            ..Dirs::default()
+        };
+        let config = br#"{"resourceList": [{"resourceName": "a", "selectors": {"drivers": ["igbvf", "vfio-pci"]}}]}"#;
+        let pools = api::deviceplugin::read_config(config, "intel.com").unwrap();
+        let pools = Arc::new(pools.pools);
+        let mut seen = recorded("igb-4-vfs");
+        let mut outputs = Outputs::new(dirs.clone(), Delivery::Cdi);
+        let mut follow = |seen: &model::Inventory, held: &Held| {
+            let seen = Arc::new(seen.clone());
+            let snapshot =
+                Snapshot::new(Arc::clone(&pools), seen, held.clone(), NodeHas::default());
+            assert!(outputs.follow(&snapshot).is_empty());
+            let names = fs::read_dir(&dirs.device_info).unwrap();
+            names.count()
+        };
+        assert_eq!(follow(&seen, &Held::default()), 4);
+        let spec = dirs.cdi.join("sriov-dp-intel.com-net-pci-a.yaml");
+        let text = fs::read_to_string(&spec).unwrap();
+        assert!(
+            text.contains("0000:01:10.6") && !text.contains("0000:01:10.0"),
+            "{text}"
+        );
+        let mut held = Held::default();
+        let id = "0000:01:10.0".parse().unwrap();
+        held.by_pods
+            .entry(pools[0].resource.clone())
+            .or_default()
+            .insert(id);
+        for gone in ["0000:01:10.0", "0000:01:10.2", "0000:01:10.6"] {
+            seen.functions.remove(&gone.parse().unwrap());
+        }
+        assert_eq!(follow(&seen, &held), 2);
+        assert!(!spec.exists());
+        let kept = dirs
+            .device_info
+            .join("intel.com-a-0000:01:10.0-device.json");
+        assert!(fs::read_to_string(kept).unwrap().contains("0000:01:10.0"));
+    }
+}

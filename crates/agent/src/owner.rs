@@ -1,0 +1,445 @@
+//! The owner of the inventory: events in, one snapshot out.
+//!
+//! ```text
+//! kernel, files, minute, calls ─▶ "look again" ─▶ scan ─┐
+//! config file ─▶ pools ─────────────────────────────────┼─▶ Snapshot ─▶ servers, files, HTTP
+//! kubelet ─▶ what pods hold ────────────────────────────┘
+//! ```
+//!
+//! The first event is answered with a scan at once; those that follow wait until a fifth of a second
+//! has passed since it began, so that the thousand events of new VFs cost a few scans. Nothing happens
+//! while nothing changes, but for one look a minute in case an event was lost.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use kubelet::{CallError, Stopper, stopper};
+use model::{Inventory, ResourceName};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::board::Board;
+use crate::config::Configuration;
+use crate::endpoint::{Endpoint, Look, Shared, chain};
+use crate::grant::{Delivery, NodeHas};
+use crate::http;
+use crate::options::{Dirs, Options, Registration};
+use crate::outputs::Outputs;
+use crate::pods::{Beliefs, PodDevice, pod_devices};
+use crate::scanner::{Scan, Scanner};
+use crate::signals::{Interests, listen_to_kernel, watch_files};
+use crate::snapshot::Snapshot;
+
+/// Least time from the beginning of one scan to that of the next.
+const BREATH: Duration = Duration::from_millis(200);
+
+/// How often the host is looked at without a reason.
+const ROUTINE: Duration = Duration::from_secs(60);
+
+/// Calls that wait for a scan at once: as many as a burst of pods has containers, and more wait.
+const LOOKS: usize = 64;
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt}")]
+pub struct StartError {
+    /// What was tried.
+    pub attempt: String,
+    /// Why it did not work.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl model::Explain for StartError {
+    fn code(&self) -> model::Code {
+        model::Code::new("agent-not-started")
+    }
+
+    fn remedy(&self) -> Option<String> {
+        None
+    }
+}
+
+fn starting(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
+    let attempt = attempt.into();
+    move |source| StartError { attempt, source }
+}
+
+type Listing = oneshot::Receiver<(Result<Vec<PodDevice>, CallError>, std::time::Instant)>;
+
+/// The owner.
+pub(crate) struct Owner {
+    dirs: Dirs,
+    registration: Registration,
+    ledger: PathBuf,
+    scanner: Scanner,
+    interests: Interests,
+    config: Configuration,
+    seen: Arc<Inventory>,
+    node: NodeHas,
+    outputs: Outputs,
+    publish: watch::Sender<Arc<Snapshot>>,
+    poke: watch::Sender<()>,
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    served: BTreeMap<ResourceName, Served>,
+    tasks: JoinSet<()>,
+    /// Was the host seen once?
+    started: bool,
+}
+
+struct Served {
+    prefers: bool,
+    _stopper: Stopper,
+}
+
+/// Runs the agent until it is told to end.
+pub(crate) async fn run(options: Options) -> Result<(), StartError> {
+    let mut end = Endings::new().map_err(starting("wait for signals"))?;
+    let delivery = if options.cdi {
+        Delivery::Cdi
+    } else {
+        Delivery::Nodes
+    };
+    let interests = Interests::default();
+    let kernel = if options.live {
+        listen_to_kernel(interests.clone()).map_err(starting("listen to the kernel"))?
+    } else {
+        Arc::default()
+    };
+    let scanner = Scanner::start(options.open_host).map_err(starting("open the host"))?;
+    let mut watched = vec![
+        options
+            .config
+            .parent()
+            .map_or_else(PathBuf::new, PathBuf::from),
+        options.ledger.clone(),
+        options.dirs.device_plugins.clone(),
+    ];
+    let registration = options.registration.decided(&options.dirs);
+    if registration == Registration::Watcher {
+        watched.push(options.dirs.watched());
+    }
+    let files = watch_files(watched).map_err(starting("watch files"))?;
+    let (publish, snapshot) = watch::channel(Arc::default());
+    let (looks, asked) = mpsc::channel(LOOKS);
+    let board = Arc::new(Board::default());
+    let mut tasks = JoinSet::new();
+    if let Some(address) = options.listen {
+        let listener = http::bind(address).map_err(starting(format!("listen on {address}")))?;
+        tasks.spawn(http::serve(listener, Arc::clone(&board), snapshot.clone()));
+    }
+    let shared = Arc::new(Shared {
+        dirs: options.dirs.clone(),
+        delivery,
+        root: options.live.then_some(options.root),
+        snapshot,
+        looks,
+        beliefs: Mutex::new(Beliefs::default()),
+    });
+    let mut owner = Owner {
+        registration,
+        ledger: options.ledger,
+        scanner,
+        interests,
+        config: Configuration::new(options.config, options.prefix, delivery),
+        seen: Arc::default(),
+        node: NodeHas::default(),
+        outputs: Outputs::new(options.dirs.clone(), delivery),
+        dirs: options.dirs,
+        publish,
+        poke: watch::Sender::new(()),
+        shared,
+        board,
+        served: BTreeMap::new(),
+        tasks,
+        started: false,
+    };
+    owner.first_beliefs().await;
+    owner.config.reload();
+    owner.live(&files, &kernel, asked, &mut end).await;
+    owner.stop().await;
+    Ok(())
+}
+
+/// The signals that end the agent, and the one that makes it look again.
+struct Endings {
+    ends: [Signal; 3],
+    again: Signal,
+}
+
+impl Endings {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            ends: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            again: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one: true when it is the end.
+    async fn next(&mut self) -> bool {
+        let [first, second, third] = &mut self.ends;
+        tokio::select! {
+            _ = first.recv() => true,
+            _ = second.recv() => true,
+            _ = third.recv() => true,
+            _ = self.again.recv() => false,
+        }
+    }
+}
+
+impl Owner {
+    /// Learns what pods hold before anything is offered: the first list must have all of it.
+    async fn first_beliefs(&mut self) {
+        let asked = std::time::Instant::now();
+        let listed = pod_devices(&self.dirs.kubelet).await;
+        let mut beliefs = self.beliefs();
+        match listed {
+            Ok(devices) => beliefs.kubelet_said(devices, asked),
+            Err(error) => {
+                debug!(
+                    error = chain(&error),
+                    "kubelet not asked; its checkpoint is read"
+                );
+                beliefs.kubelet_wrote(&self.dirs);
+            }
+        }
+    }
+
+    fn beliefs(&self) -> std::sync::MutexGuard<'_, Beliefs> {
+        let beliefs = self.shared.beliefs.lock();
+        beliefs.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn live(
+        &mut self,
+        files: &Notify,
+        kernel: &Notify,
+        mut asked: mpsc::Receiver<Look>,
+        end: &mut Endings,
+    ) {
+        let mut routine = interval(ROUTINE);
+        routine.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut scanning: Option<oneshot::Receiver<Scan>> = None;
+        let mut listing: Option<Listing> = None;
+        // Calls that wait for the scan that runs, and for the next one.
+        let (mut current, mut later): (Vec<Look>, Vec<Look>) = (Vec::new(), Vec::new());
+        let mut wanted = true;
+        let mut not_before = Instant::now();
+        let mut ledger_changed = modified(&self.ledger);
+        loop {
+            if wanted && scanning.is_none() && (not_before <= Instant::now() || !later.is_empty()) {
+                wanted = false;
+                not_before = Instant::now() + BREATH;
+                current.append(&mut later);
+                scanning = self.scanner.look();
+            }
+            tokio::select! {
+                ends = end.next() => {
+                    if ends {
+                        return;
+                    }
+                    info!("told to look again");
+                    self.reload();
+                    wanted = true;
+                }
+                scan = received(&mut scanning), if scanning.is_some() => {
+                    scanning = None;
+                    if let Some(scan) = scan {
+                        self.scanned(scan);
+                    }
+                    for look in current.drain(..) {
+                        // The call may have given up.
+                        let _gone = look.send(());
+                    }
+                    if listing.is_none() {
+                        listing = Some(self.list_pods());
+                    }
+                }
+                listed = received(&mut listing), if listing.is_some() => {
+                    listing = None;
+                    if let Some((listed, asked)) = listed {
+                        self.listed(listed, asked);
+                    }
+                }
+                () = kernel.notified() => wanted = true,
+                Some(look) = asked.recv() => {
+                    later.push(look);
+                    wanted = true;
+                }
+                () = files.notified() => {
+                    self.reload();
+                    self.poke.send_replace(());
+                    let now = modified(&self.ledger);
+                    wanted |= now != ledger_changed;
+                    ledger_changed = now;
+                }
+                _tick = routine.tick() => {
+                    self.reload();
+                    self.poke.send_replace(());
+                    wanted = true;
+                }
+                () = sleep_until(not_before), if wanted && scanning.is_none() => {}
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended {
+                        error!(%error, "a task failed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the kubelet on a task of its own, because it may hang.
+    fn list_pods(&mut self) -> Listing {
+        let (answer, listing) = oneshot::channel();
+        let kubelet = self.dirs.kubelet.clone();
+        self.tasks.spawn(async move {
+            let asked = std::time::Instant::now();
+            let listed = pod_devices(&kubelet).await;
+            // Nobody waits any more when the agent ends.
+            let _ended = answer.send((listed, asked));
+        });
+        listing
+    }
+
+    fn listed(&mut self, listed: Result<Vec<PodDevice>, CallError>, asked: std::time::Instant) {
+        match listed {
+            Ok(devices) => self.beliefs().kubelet_said(devices, asked),
+            Err(error) => debug!(error = chain(&error), "kubelet not asked"),
+        }
+        self.publish();
+    }
+
+    fn reload(&mut self) {
+        if self.config.reload() {
+            self.publish();
+        }
+    }
+
+    fn scanned(&mut self, scan: Scan) {
+        let fault = match scan.seen {
+            Ok(seen) => {
+                self.interests.follow(&seen);
+                if *self.seen != seen {
+                    self.seen = Arc::new(seen);
+                }
+                self.node = scan.node;
+                self.started = true;
+                None
+            }
+            Err(error) => {
+                let fault = chain(&error);
+                warn!(error = fault, "host not seen; what was seen before stays");
+                Some(fault)
+            }
+        };
+        self.board.scanned(scan.took, fault);
+        self.publish();
+    }
+
+    /// Makes a new snapshot, if anything differs, and serves the pools that there are.
+    fn publish(&mut self) {
+        self.board.set_config(self.config.problems.clone());
+        if !self.started {
+            return;
+        }
+        let held = self.beliefs().held();
+        let before = Arc::clone(&self.publish.borrow());
+        let same = Arc::ptr_eq(&before.seen, &self.seen)
+            && Arc::ptr_eq(&before.pools, &self.config.pools)
+            && before.held == held
+            && before.node == self.node;
+        if same {
+            return;
+        }
+        let pools = Arc::clone(&self.config.pools);
+        let snapshot = Snapshot::new(pools, Arc::clone(&self.seen), held, self.node);
+        for error in self.outputs.follow(&snapshot) {
+            warn!(error = chain(&error), "file not written");
+        }
+        self.publish.send_replace(Arc::new(snapshot));
+        self.serve();
+    }
+
+    /// Starts servers for new pools and ends those of pools that went.
+    fn serve(&mut self) {
+        let pools = Arc::clone(&self.config.pools);
+        let stays = |resource: &ResourceName, served: &Served| {
+            let mut pools = pools.iter();
+            pools.any(|pool| {
+                pool.resource == *resource && pool.preference.is_some() == served.prefers
+            })
+        };
+        let board = &self.board;
+        self.served.retain(|resource, served| {
+            let stays = stays(resource, served);
+            if !stays {
+                info!(%resource, "pool not served any more");
+                board.forget(resource);
+            }
+            stays
+        });
+        for pool in pools.iter() {
+            if self.served.contains_key(&pool.resource) {
+                continue;
+            }
+            let (stopper, stop) = stopper();
+            let endpoint = Endpoint {
+                resource: pool.resource.clone(),
+                prefers: pool.preference.is_some(),
+                registration: self.registration,
+                shared: Arc::clone(&self.shared),
+                board: self.board.pool(&pool.resource),
+                poke: self.poke.subscribe(),
+                stop,
+            };
+            self.tasks.spawn(endpoint.run());
+            let served = Served {
+                prefers: pool.preference.is_some(),
+                _stopper: stopper,
+            };
+            self.served.insert(pool.resource.clone(), served);
+        }
+    }
+
+    /// Ends all servers at once; each removes its socket.
+    async fn stop(mut self) {
+        self.served.clear();
+        let endpoints = async {
+            while self.poke.receiver_count() > 0 {
+                if self.tasks.join_next().await.is_none() {
+                    break;
+                }
+            }
+        };
+        // A second for calls that are being answered, and some for the rest.
+        if tokio::time::timeout(Duration::from_secs(2), endpoints)
+            .await
+            .is_err()
+        {
+            warn!("servers did not end in time");
+        }
+        self.tasks.abort_all();
+        info!("ended");
+    }
+}
+
+async fn received<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => receiver.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn modified(path: &std::path::Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}

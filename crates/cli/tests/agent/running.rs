@@ -1,0 +1,209 @@
+//! An agent that runs on a recorded host.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::fake_kubelet::PATIENCE;
+
+/// Everything that an agent of a test has.
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    more: Vec<String>,
+}
+
+impl Place {
+    /// Unpacks a recorded host.
+    pub(crate) fn of(tree: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let text = fixtures::tree(tree).unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        host::Tree::parse(text).unwrap().unpack(&root).unwrap();
+        // Whoever had VFIO devices open is gone.
+        for process in names(&root.join("proc")) {
+            let _had_none = fs::remove_dir_all(root.join("proc").join(process).join("fd"));
+        }
+        // Somebody else may take the port until the agent does; then the test fails and says so.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            address: free.local_addr().unwrap(),
+            dir,
+            more: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.more.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.path("kubelet")
+    }
+
+    /// Writes the configuration as a ConfigMap volume does: a new directory, then a link to it.
+    pub(crate) fn config(&self, text: &str) {
+        let dir = self.path("config");
+        fs::create_dir_all(&dir).unwrap();
+        let version = (0..)
+            .map(|n| format!("..v{n}"))
+            .find(|v| !dir.join(v).exists());
+        let version = version.unwrap();
+        fs::create_dir(dir.join(&version)).unwrap();
+        fs::write(dir.join(&version).join("config.json"), text).unwrap();
+        std::os::unix::fs::symlink(&version, dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+        if !dir.join("config.json").exists() {
+            std::os::unix::fs::symlink("..data/config.json", dir.join("config.json")).unwrap();
+        }
+    }
+
+    /// Takes a file of the recorded host away; the agent is told with [`Running::look_again`].
+    pub(crate) fn remove_function(&self, address: &str) {
+        let link = self.path("root/sys/bus/pci/devices").join(address);
+        let target = fs::canonicalize(&link);
+        fs::remove_file(&link).unwrap_or_else(|_| fs::remove_dir_all(&link).unwrap());
+        if let Ok(target) = target.filter_dir() {
+            fs::remove_dir_all(target).unwrap();
+        }
+    }
+
+    /// Starts an agent.
+    pub(crate) fn start(&self) -> Running {
+        let path = |name: &str| self.path(name).to_string_lossy().into_owned();
+        let child = Command::new(env!("CARGO_BIN_EXE_virtfn"))
+            .args(["agent", "--recorded", &path("root")])
+            .args(["--config", &path("config/config.json")])
+            .args(["--kubelet-dir", &path("kubelet")])
+            .args(["--device-plugin-dir", &path("kubelet/device-plugins")])
+            .args(["--device-info-dir", &path("devinfo/dp")])
+            .args(["--cdi-dir", &path("cdi")])
+            .args(["--listen", &self.address.to_string()])
+            .args(&self.more)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(self.path("agent.log")).unwrap())
+            .spawn()
+            .unwrap();
+        Running {
+            child,
+            address: self.address,
+            log: self.path("agent.log"),
+        }
+    }
+}
+
+trait OnlyDir {
+    fn filter_dir(self) -> std::io::Result<PathBuf>;
+}
+
+impl OnlyDir for std::io::Result<PathBuf> {
+    fn filter_dir(self) -> std::io::Result<PathBuf> {
+        self.and_then(|path| {
+            if path.is_dir() {
+                Ok(path)
+            } else {
+                Err(std::io::ErrorKind::NotADirectory.into())
+            }
+        })
+    }
+}
+
+/// An agent that runs; it is killed when the test ends.
+pub(crate) struct Running {
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Running {
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Says that something changed, which a recorded host cannot say.
+    pub(crate) fn look_again(&self) {
+        self.signal("HUP");
+    }
+
+    /// Kills it as the kernel does when memory is short.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it in good order and returns how long that took.
+    pub(crate) fn end(mut self) -> Duration {
+        let begun = Instant::now();
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}\n{}", self.log());
+        begun.elapsed()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Gets a page: the status and the body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// Waits until a page is as wanted.
+    #[track_caller]
+    pub(crate) fn page_until(&self, path: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let page = TcpStream::connect(self.address)
+                .ok()
+                .map(|_| self.get(path));
+            if let Some((status, body)) = page.clone()
+                && wanted(status, &body)
+            {
+                return body;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{path}: {page:?}\n{}",
+                self.log()
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// Returns the names in a directory, sorted.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
