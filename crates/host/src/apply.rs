@@ -87,13 +87,15 @@ pub fn apply<H: Host>(
     set_damaged_records_aside(context, tell)?;
     let mut host = open()?;
     heal(context, &mut host, tell);
-    let fresh = decide(&host.observe(Scope::All)?)?;
-    let wanted = shown.unwrap_or(&fresh.plan).pfs.iter();
-    let wanted = wanted.filter(|pf| !pf.steps.is_empty());
-    let (locks, unlocked) = lock_pfs_within(context, wanted, PATIENCE);
+    let agreed = match shown {
+        Some(shown) => shown.clone(),
+        None => decide(&host.observe(Scope::All)?)?.plan,
+    };
+    let agreed = agreed.pfs.iter().filter(|pf| !pf.steps.is_empty());
+    let (locks, unlocked) = lock_pfs_within(context, agreed, PATIENCE);
     context.checkpoints.passed(Checkpoint::Locked);
 
-    // Again, because only now nobody else changes these PFs.
+    // Only now nobody else changes these PFs.
     let seen = host.observe(Scope::All)?;
     let fresh = decide(&seen)?;
     let agreed = locks.iter().map(|(pf, _)| pf);

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fixtures::{Pf, inventory, mlx5, parsed};
 use model::{Inventory, Mtu, NicSelector, NodePolicy, Origin, PfNameSelector, VfDriver, VfRange};
-use policy::{plan, resolve};
+use policy::{Circumstances, Owned, decide, resolve};
 
 const PFS: u16 = 16;
 const VFS: u16 = 64;
@@ -60,23 +60,34 @@ fn policies() -> Vec<NodePolicy> {
     (0..POLICIES).map(one).collect()
 }
 
-fn decide(criterion: &mut Criterion) {
+/// Every PF was configured before.
+fn known(seen: &Inventory) -> Circumstances {
+    let owned = seen.pfs().map(|(pf, _)| (pf.address, Owned::default()));
+    Circumstances {
+        owned: owned.collect(),
+        ..Circumstances::default()
+    }
+}
+
+fn measure(criterion: &mut Criterion) {
     let policies = policies();
     let labels = BTreeMap::new();
     let mut group = criterion.benchmark_group("1024 VFs on 16 PFs, 50 policies");
     for (name, vfs) in [("first VFs", 0), ("every VF differs", VFS)] {
         let seen = host(vfs);
         let desired = resolve(&seen, &policies, &labels).desired;
-        assert!(plan(&seen, &desired).steps().count() > 700, "{name}");
-        group.bench_function(format!("resolve and plan, {name}"), |bencher| {
+        let known = known(&seen);
+        let decision = decide(&seen, &desired, &known);
+        assert!(decision.plan.steps().count() > 700, "{name}");
+        group.bench_function(format!("resolve and decide, {name}"), |bencher| {
             bencher.iter(|| {
                 let desired = resolve(black_box(&seen), &policies, &labels).desired;
-                plan(&seen, &desired)
+                decide(&seen, &desired, &known)
             });
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, decide);
+criterion_group!(benches, measure);
 criterion_main!(benches);

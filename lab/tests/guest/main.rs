@@ -16,6 +16,7 @@ mod cni_bad;
 mod cni_kill;
 mod cni_support;
 mod faults;
+mod kernel;
 mod kill;
 mod list;
 mod persist;

@@ -3,6 +3,7 @@
 //! What cannot be read is taken for unknown or absent: a container without `/sys/firmware` is no
 //! error. Nothing is read from the kernel's log, which needs a privilege and forgets.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Code, Explain, PciAddress};
@@ -84,15 +85,15 @@ fn module_states(
         });
         names_of(&bytes.unwrap_or_default())
     };
-    let (built_in, available) = (list("modules.builtin"), list("modules.dep"));
-    let blocked = blocked(root);
+    // The lists are long and mostly not needed: what is loaded says so itself.
+    let built_in = LazyCell::new(|| list("modules.builtin"));
+    let available = LazyCell::new(|| list("modules.dep"));
+    let blocked = LazyCell::new(|| blocked(root));
     let state = |module: &ModuleName| {
         let loaded = format!("/sys/module/{module}");
-        if built_in.contains(module.as_str()) {
-            ModuleState::BuiltIn
-        } else if root.exists(&format!("{loaded}/initstate")) {
+        if root.exists(&format!("{loaded}/initstate")) {
             ModuleState::Loaded
-        } else if root.exists(&loaded) {
+        } else if root.exists(&loaded) || built_in.contains(module.as_str()) {
             // Only what can be unloaded has a state.
             ModuleState::BuiltIn
         } else if blocked.contains(module.as_str()) {
