@@ -23,7 +23,7 @@ const VFS: u16 = 7;
 /// Brings the machine back to no VFs and no records, before each run.
 const FORGET: &str = "for d in /sys/bus/pci/devices/*; do \
     [ ! -e $d/sriov_numvfs ] || { echo 0 > $d/sriov_numvfs; echo 1 > $d/sriov_drivers_autoprobe; }; \
-    done; rm -rf /var/lib/virtfn /run/virtfn /etc/sriov-operator";
+    done; rm -rf /var/lib/virtfn/* /run/virtfn/* /etc/sriov-operator/*";
 
 #[derive(Debug, Args)]
 pub(crate) struct ApplyBench {
