@@ -4,6 +4,8 @@
 //! so that a busy host slows all of them alike: only the ratio means something.
 
 mod apply;
+mod cni;
+mod cni_race;
 mod list;
 mod race;
 
@@ -13,6 +15,8 @@ use anyhow::{Context, Result};
 use lab::Machine;
 
 pub(crate) use apply::{ApplyBench, run as apply};
+pub(crate) use cni::{CniBench, run as cni};
+pub(crate) use cni_race::run as cni_race;
 pub(crate) use list::{ListBench, run as list};
 pub(crate) use race::{Race, run as race};
 

@@ -49,6 +49,9 @@ enum Verb {
     /// Run the programs that standard input names, in turn, and print their times
     #[command(hide = true)]
     Race,
+    /// Call the CNI plugins that standard input names, in turn, and print their times
+    #[command(hide = true)]
+    CniRace,
     /// Own machines that stay up
     #[command(hide = true)]
     Keep(Box<kept::UpArgs>),
@@ -60,6 +63,8 @@ enum BenchVerb {
     List(bench::ListBench),
     /// `virtfn apply` on four NICs at once, and onto vfio-pci
     Apply(bench::ApplyBench),
+    /// ADD and DEL of the CNI plugin, against a floor and other plugins
+    Cni(bench::CniBench),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +100,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
         Verb::Bench(BenchVerb::List(args)) => bench::list(&args).map(|view| printed(&view)),
         Verb::Bench(BenchVerb::Apply(args)) => bench::apply(&args).map(|view| printed(&view)),
+        Verb::Bench(BenchVerb::Cni(args)) => bench::cni(&args).map(|view| printed(&view)),
+        Verb::CniRace => bench::cni_race().map(|times| printed(&times)),
         Verb::Race => bench::race().map(|times| printed(&times)),
         Verb::Keep(args) => kept::keep(&args),
     };

@@ -63,9 +63,39 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let floors = cargo_build(&["build", "--package", "host", "--example", &floor])?;
     let mut bench = Command::new(&built.lab);
     bench.arg("bench").args(arguments);
-    bench.arg("--virtfn").arg(&built.virtfn);
+    if which == "cni" {
+        bench.arg("--plugin").arg(plugin()?);
+    } else {
+        bench.arg("--virtfn").arg(&built.virtfn);
+    }
     bench.arg("--floor").arg(executable(&floors, &floor)?);
     run(&mut bench)
+}
+
+/// The platform that plugins are built for: with its name given, rustc links build scripts as usual
+/// and the plugin statically.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the CNI plugin as it is shipped: one static program.
+pub(crate) fn plugin() -> Result<PathBuf> {
+    let flags = format!(
+        "target.{PLATFORM}.rustflags=[\"-C\",\"target-feature=+crt-static\",\"-C\",\"relocation-model=static\"]"
+    );
+    let dir = root().join("target/static");
+    let mut build = cargo();
+    build
+        .args([
+            "build",
+            "--package",
+            "cni",
+            "--release",
+            "--target",
+            PLATFORM,
+        ])
+        .args(["--config", &flags, "--target-dir"])
+        .arg(&dir);
+    run(&mut build)?;
+    Ok(dir.join(PLATFORM).join("release/virtfn-cni"))
 }
 
 /// The programs of the tests that run inside a machine.

@@ -33,7 +33,7 @@ enum Command {
     },
     /// Runs every check and every test, those in the lab included.
     Test(test::Selection),
-    /// Measures in the lab what a user waits for, against floors: `list`, `apply`.
+    /// Measures in the lab what a user waits for, against floors: `list`, `apply`, `cni`.
     Bench {
         /// Which bench, and what is handed to it.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -275,7 +275,8 @@ pub(crate) fn now() -> u64 {
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match File::open(path) {
         Ok(file) => {
-            let mut bytes = Vec::new();
+            // Most records fit: without a size to begin with, the reads would begin at 32 bytes.
+            let mut bytes = Vec::with_capacity(8 * 1024);
             file.take(RECORD_LIMIT).read_to_end(&mut bytes)?;
             Ok(Some(bytes))
         }
