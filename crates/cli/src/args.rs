@@ -65,7 +65,7 @@ pub enum Command {
     Attach(Box<AttachArgs>),
     /// Take a VF back, as it was before
     Detach(DetachArgs),
-    /// Tell who has a VF, since when, and what was changed from what to what
+    /// Tell who has a VF, since when, what was changed, and why it is in a pool or in none
     Explain(ExplainArgs),
     /// Serve the devices of this host to its kubelet, as the SR-IOV network device plugin does
     Agent(Box<AgentArgs>),
@@ -361,12 +361,30 @@ pub struct DetachArgs {
 /// `virtfn explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The VF: a PCI address, a PF and an index such as ens1f0#3, or the name of its netdev
-    pub vf: String,
+    /// A VF (a PCI address, a PF and an index such as ens1f0#3, or the name of its netdev), or `pool`
+    /// and the name of a pool of the device plugin
+    #[arg(num_args = 1..=2, required = true, value_names = ["[vf] VF|pool", "NAME"])]
+    pub object: Vec<String>,
 
-    /// Form of the result
+    /// Form of the result; JSON tells the journal only
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub output: PlanOutput,
+
+    /// Configuration of the device plugin, whose pools are told too; /etc/pcidp/config.json if it is there
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Prefix of resources whose pool has none
+    #[arg(long, value_name = "PREFIX", default_value = "intel.com")]
+    pub resource_prefix: String,
+
+    /// Root directory of the kubelet, which is asked what pods have
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+
+    /// Where the host is seen
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `virtfn record`.

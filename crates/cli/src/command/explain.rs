@@ -1,12 +1,14 @@
-//! `virtfn explain`: the journal of one VF.
+//! `virtfn explain`: the journal of one VF, and what the pools of the device plugin make of devices.
 //!
-//! It is told from the ledger alone: who has the VF, since when, what was changed from what to what,
+//! The journal is told from the ledger alone: who has the VF, since when, what was changed from what to what,
 //! and who had it before. What a VF is like now is `virtfn list`'s to show.
+
+mod pools;
 
 use std::fmt::Write as _;
 
 use host::{Change, Claim, Happening, Record, Stage};
-use model::{Holder, PciAddress};
+use model::{Code, DeviceId, Explain, Holder, PciAddress};
 use serde::Serialize;
 
 use super::attach::address_of;
@@ -14,19 +16,74 @@ use super::status::ago;
 use super::target::VfName;
 use crate::args::{ExplainArgs, PlanOutput};
 use crate::failure::Failure;
+use crate::sight::Place;
 use crate::ui::Ui;
 use crate::workplace::{Site, Workplace};
+use pools::Pools;
 
 /// Shows the journal.
 pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
-    let work = Workplace::open(site)?;
-    let vf = address_of(&VfName::read(&args.vf), &work)?;
+    let site = super::site(&args.state, site);
+    let name = match args.object.as_slice() {
+        [kind, name] if kind == "pool" => return pool(name, args, &site, ui),
+        [kind, name] if kind == "vf" => name,
+        [name] => name,
+        _ => return Err(Failure::input(NoObject)),
+    };
+    let vf = VfName::read(name);
+    if let Place::Recording(_) = site.place {
+        let pools = Pools::open(args, &site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
+        let vf = vf.find(&pools.seen).map_err(Failure::input)?.address;
+        ui.line(format_args!("vf {vf}"));
+        ui.result(&pools.device(&DeviceId::Pci(vf)));
+        return Ok(());
+    }
+    let work = Workplace::open(&site)?;
+    let vf = address_of(&vf, &work)?;
     let record = work.ledger.look(vf).map_err(Failure::failed)?;
     match args.output {
-        PlanOutput::Text => ui.result(&render(vf, record.as_ref(), now())),
+        PlanOutput::Text => {
+            ui.result(&render(vf, record.as_ref(), now()));
+            if let Some(pools) = Pools::open(args, &site, ui)? {
+                ui.result(&pools.device(&DeviceId::Pci(vf)));
+            }
+        }
         PlanOutput::Json => ui.line(super::json(&view(vf, record.as_ref()))?),
     }
     Ok(())
+}
+
+/// Shows what a pool makes of each device.
+fn pool(name: &str, args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
+    let pools = Pools::open(args, site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
+    ui.result(&pools.pool(name)?);
+    Ok(())
+}
+
+/// The two words name nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("two words are `vf` and a VF, or `pool` and a pool")]
+struct NoObject;
+
+impl Explain for NoObject {
+    fn code(&self) -> Code {
+        Code::new("bad-option")
+    }
+}
+
+/// Pools are asked for and there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("no configuration of the device plugin")]
+struct NoConfig;
+
+impl Explain for NoConfig {
+    fn code(&self) -> Code {
+        Code::new("config-not-read")
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some("name the file with --config".to_owned())
+    }
 }
 
 fn now() -> u64 {

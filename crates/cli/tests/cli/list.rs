@@ -91,3 +91,29 @@ fn input_that_is_no_recording_or_view_is_named() {
     let all = all.replace(&*dir.path().to_string_lossy(), "DIR");
     insta::assert_snapshot!(all);
 }
+
+#[test]
+fn pools_say_why_a_device_is_theirs_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("igb.tree");
+    std::fs::write(&tree, fixtures::tree("igb-4-vfs").unwrap()).unwrap();
+    let config = dir.path().join("config.json");
+    let pools = r#"{"resourceList": [
+        {"resourceName": "net", "selectors": {"drivers": ["igbvf"]}},
+        {"resourceName": "all", "selectors": [{"pfNames": ["nosuch"]}, {"vendors": ["8086"]}]}]}"#;
+    std::fs::write(&config, pools).unwrap();
+    let explain = |object: &[&str]| {
+        let (tree, config) = (tree.to_str().unwrap(), config.to_str().unwrap());
+        let more = ["--state", tree, "--config", config];
+        let ran = virtfn(&[&["explain"], object, &more].concat());
+        format!("$ explain {}\n{}{}", object.join(" "), ran.out, ran.err)
+    };
+    let told = [
+        explain(&["vf", "0000:01:10.0"]),
+        explain(&["0000:01:10.6"]),
+        explain(&["pool", "all"]),
+        explain(&["pool", "none"]),
+    ];
+    let told = told.concat().replace(dir.path().to_str().unwrap(), "DIR");
+    insta::assert_snapshot!(told);
+}

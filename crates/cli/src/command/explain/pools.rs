@@ -1,0 +1,231 @@
+//! Why a device is in a pool of the device plugin, or in none.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use agent::PodDevice;
+use api::deviceplugin::{ReadConfigError, read_config};
+use model::{Code, DeviceId, Explain, Inventory, Pool, ResourceName};
+use policy::pool::{
+    DeviceStory, Held, Offered, PoolStory, PoolVerdict, explain_device, explain_pool,
+};
+
+use crate::args::ExplainArgs;
+use crate::failure::Failure;
+use crate::sight::{Place, Sight};
+use crate::ui::Ui;
+use crate::workplace::Site;
+
+/// Where the device plugin's configuration is when nobody says otherwise.
+const USUAL: &str = "/etc/pcidp/config.json";
+
+/// Most bytes that are read; `api` says what is too much.
+const LIMIT: u64 = 2 * 1024 * 1024;
+
+/// The pools cannot be explained.
+#[derive(Debug, thiserror::Error)]
+enum PoolsError {
+    #[error("read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("read {} as the device plugin's configuration", path.display())]
+    Config {
+        path: PathBuf,
+        source: ReadConfigError,
+    },
+    #[error("no pool {name} in {}", path.display())]
+    NoPool {
+        name: String,
+        path: PathBuf,
+        known: Vec<String>,
+    },
+}
+
+impl Explain for PoolsError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Read { .. } => Code::new("config-not-read"),
+            Self::Config { source, .. } => source.code(),
+            Self::NoPool { .. } => Code::new("no-such-pool"),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => Some("name the file with --config".to_owned()),
+            Self::Config { source, .. } => source.remedy(),
+            Self::NoPool { known, .. } if known.is_empty() => None,
+            Self::NoPool { known, .. } => Some(format!("it has {}", known.join(", "))),
+        }
+    }
+}
+
+/// Pools, the host, and what pods have.
+pub(super) struct Pools {
+    path: PathBuf,
+    pools: Vec<Pool>,
+    pub(super) seen: Inventory,
+    held: Held,
+    pods: Vec<PodDevice>,
+}
+
+impl Pools {
+    /// Reads all of it. `None` when no configuration was named and there is none in the usual place.
+    pub(super) fn open(
+        args: &ExplainArgs,
+        site: &Site,
+        ui: &mut Ui,
+    ) -> Result<Option<Self>, Failure> {
+        let path = args.config.clone().unwrap_or_else(|| USUAL.into());
+        let read = || -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            File::open(&path)?.take(LIMIT).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = match read() {
+            Err(source) if args.config.is_none() && source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            read => read.map_err(|source| {
+                let path = path.clone();
+                Failure::input(PoolsError::Read { path, source })
+            })?,
+        };
+        let config = read_config(&bytes, &args.resource_prefix).map_err(|source| {
+            let path = path.clone();
+            Failure::input(PoolsError::Config { path, source })
+        })?;
+        for refused in &config.refused {
+            for problem in &refused.problems {
+                ui.note(format_args!(
+                    "{}: {problem}; {}",
+                    path.display(),
+                    problem.remedy
+                ));
+            }
+        }
+        for note in &config.notes {
+            ui.note(format_args!("{}: {note}; {}", path.display(), note.remedy));
+        }
+        let seen = Sight::open(site)?.inventory()?;
+        let mut held = Held::default();
+        let mut pods = Vec::new();
+        // Of a recorded host nobody can be asked.
+        if !matches!(site.place, Place::Recording(_)) {
+            match agent::pod_devices(&args.kubelet_dir).map_err(Failure::failed)? {
+                Ok(devices) => {
+                    held.complete = true;
+                    for found in &devices {
+                        let known = held.by_pods.entry(found.resource.clone()).or_default();
+                        known.insert(found.device.clone());
+                    }
+                    pods = devices;
+                }
+                Err(error) => ui.note(format_args!("which pod has what is not known: {error}")),
+            }
+        }
+        Ok(Some(Self {
+            path,
+            pools: config.pools,
+            seen,
+            held,
+            pods,
+        }))
+    }
+
+    /// Tells what each pool says about a device.
+    pub(super) fn device(&self, device: &DeviceId) -> String {
+        let story = explain_device(&self.pools, &self.seen, &self.held, device);
+        self.told(&story)
+    }
+
+    fn told(&self, story: &DeviceStory) -> String {
+        // Writing to a string cannot fail, here and below.
+        let mut text = String::new();
+        for pod in self.pods.iter().filter(|pod| pod.device == story.device) {
+            let PodDevice {
+                pod,
+                container,
+                resource,
+                ..
+            } = pod;
+            let _always = writeln!(
+                text,
+                "  pod     {pod}, container {container}, as {resource}"
+            );
+        }
+        for verdict in &story.pools {
+            let offered = story.offered.as_ref();
+            let own = offered.filter(|(resource, _)| *resource == verdict.resource);
+            let said = match own {
+                Some((_, offered)) => mine(offered),
+                None => others(verdict),
+            };
+            let _always = writeln!(text, "  pool    {}: {said}", verdict.resource);
+        }
+        text
+    }
+
+    /// Tells what a pool makes of each device of its kind.
+    pub(super) fn pool(&self, name: &str) -> Result<String, Failure> {
+        let pool = self
+            .pools
+            .iter()
+            .find(|pool| pool.resource.as_str() == name || pool.resource.name() == name);
+        let story = pool.and_then(|pool| {
+            let story = explain_pool(&self.pools, &self.seen, &self.held, &pool.resource)?;
+            Some((&pool.resource, story))
+        });
+        let Some((resource, story)) = story else {
+            return Err(Failure::input(PoolsError::NoPool {
+                name: name.to_owned(),
+                path: self.path.clone(),
+                known: self
+                    .pools
+                    .iter()
+                    .map(|pool| pool.resource.to_string())
+                    .collect(),
+            }));
+        };
+        Ok(self.pool_told(resource, &story))
+    }
+
+    fn pool_told(&self, resource: &ResourceName, story: &PoolStory) -> String {
+        let mut text = String::new();
+        let count = match story.offered.len() {
+            1 => "1 device".to_owned(),
+            count => format!("{count} devices"),
+        };
+        let _always = writeln!(text, "pool {resource}: {count} offered");
+        for (id, offered) in &story.offered {
+            let pod = self.pods.iter().find(|pod| pod.device == *id);
+            let pod = pod.map_or(String::new(), |pod| format!(", in pod {}", pod.pod));
+            let _always = writeln!(text, "  {id}  {}{pod}", mine(offered));
+        }
+        if !story.others.is_empty() {
+            let _always = writeln!(text, "not offered");
+        }
+        for (id, verdict) in &story.others {
+            let _always = writeln!(text, "  {id}  {}", others(verdict));
+        }
+        text
+    }
+}
+
+fn mine(offered: &Offered) -> String {
+    let numa = offered
+        .numa
+        .map_or(String::new(), |numa| format!(", NUMA node {numa}"));
+    format!(
+        "offered by selector {}, {}{numa}",
+        offered.selector, offered.health
+    )
+}
+
+fn others(verdict: &PoolVerdict) -> String {
+    match &verdict.taken_by {
+        Some(taker) => format!("{}, but {taker} is asked first", verdict.verdict),
+        None => verdict.verdict.to_string(),
+    }
+}
