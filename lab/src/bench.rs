@@ -3,6 +3,7 @@
 //! A timing is taken inside the machine, by [`race`], which runs the programs in turn (A B A B …)
 //! so that a busy host slows all of them alike: only the ratio means something.
 
+mod agent;
 mod apply;
 mod cni;
 mod cni_race;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lab::Machine;
 
+pub(crate) use agent::{AgentBench, run as agent};
 pub(crate) use apply::{ApplyBench, run as apply};
 pub(crate) use cni::{CniBench, run as cni};
 pub(crate) use cni_race::run as cni_race;

@@ -61,6 +61,8 @@ enum Verb {
 enum BenchVerb {
     /// `virtfn list` as a whole process
     List(bench::ListBench),
+    /// virtfn agent with 1,024 VFs in 8 pools of a recorded host; needs no machine
+    Agent(bench::AgentBench),
     /// `virtfn apply` on four NICs at once, and onto vfio-pci
     Apply(bench::ApplyBench),
     /// ADD and DEL of the CNI plugin, against a floor and other plugins
@@ -98,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Down(args) => kept::down(&args),
         Verb::List => kept::list(),
         Verb::Demo(args) => crate::demo::run(&args.virtfn).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(BenchVerb::Agent(args)) => bench::agent(&args).map(|view| printed(&view)),
         Verb::Bench(BenchVerb::List(args)) => bench::list(&args).map(|view| printed(&view)),
         Verb::Bench(BenchVerb::Apply(args)) => bench::apply(&args).map(|view| printed(&view)),
         Verb::Bench(BenchVerb::Cni(args)) => bench::cni(&args).map(|view| printed(&view)),

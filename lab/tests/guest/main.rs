@@ -9,12 +9,20 @@
     reason = "helpers of tests fail the test that called them"
 )]
 
+mod agent;
 mod apply;
 mod attach;
 mod cni;
 mod cni_bad;
 mod cni_kill;
 mod cni_support;
+#[path = "../../../crates/cli/tests/agent/fake_kubelet.rs"]
+#[expect(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a test helper that is shared with the tests of the command"
+)]
+mod fake_kubelet;
 mod faults;
 mod kernel;
 mod kill;
