@@ -22,7 +22,8 @@ pub use agent::{AgentArgs, RegistrationArg, as_agent};
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Exit status: 0 done or nothing to do, 1 failed, 2 bad usage or input, 3 something to \
-                  do (--check), 4 refused because somebody's traffic would stop, 70 bug."
+                  do (--check), or a reboot to wait for, 4 refused because somebody's traffic would stop, \
+                  70 bug."
 )]
 pub struct Cli {
     /// Say more on stderr; twice for every step

@@ -16,7 +16,7 @@ pub enum Exit {
     Failed,
     /// Bad usage or bad input; nothing was changed.
     Input,
-    /// There is something to do, or there are findings.
+    /// There is something to do, there are findings, or a reboot is waited for.
     Pending,
     /// Refused, because somebody's traffic would stop; nothing was changed.
     Refused,
