@@ -22,7 +22,8 @@ use crate::snapshot::Snapshot;
 pub(crate) struct Outputs {
     dirs: Dirs,
     delivery: Delivery,
-    written: BTreeMap<PathBuf, String>,
+    /// By path, as text: comparing paths part by part is most of the work with a thousand of them.
+    written: BTreeMap<String, String>,
 }
 
 /// A file could not be written or removed.
@@ -79,7 +80,7 @@ impl Outputs {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     errors.push(OutputError {
                         attempt: "remove",
-                        path: path.clone(),
+                        path: path.into(),
                         source,
                     });
                 }
@@ -90,7 +91,7 @@ impl Outputs {
         for (path, (text, held)) in wanted {
             let known = self.written.get(&path);
             // What was told about a device when it was given away stays true for its pod.
-            let keep = held && (known.is_some() || path.exists());
+            let keep = held && (known.is_some() || Path::new(&path).exists());
             if known != Some(&text) && !keep {
                 match write(&path, &text) {
                     Ok(()) => {}
@@ -115,7 +116,7 @@ pub(crate) fn write_for(
     delivery: Delivery,
 ) -> Result<(), OutputError> {
     for (id, info) in &grant.infos {
-        write(&info_path(dirs, pool, id), &info.to_json())?;
+        write_if_other(&info_path(dirs, pool, id), &info.to_json())?;
     }
     if delivery == Delivery::Cdi
         && let Some((_, offer)) = snapshot.pool(&pool.resource)
@@ -126,9 +127,7 @@ pub(crate) fn write_for(
         });
         if let Some(text) = specification(pool, found.collect()) {
             let path = specification_path(dirs, pool);
-            if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
-                write(&path, &text)?;
-            }
+            write_if_other(&path, &text)?;
         }
     }
     Ok(())
@@ -146,18 +145,27 @@ fn specification(
     specification.to_yaml()
 }
 
-fn info_path(dirs: &Dirs, pool: &Pool, id: &DeviceId) -> PathBuf {
-    dirs.device_info
-        .join(device_info::file_name(&pool.resource, id))
+fn info_path(dirs: &Dirs, pool: &Pool, id: &DeviceId) -> String {
+    let name = device_info::file_name(&pool.resource, id);
+    format!("{}/{name}", dirs.device_info.display())
 }
 
-fn specification_path(dirs: &Dirs, pool: &Pool) -> PathBuf {
-    dirs.cdi
-        .join(api::cdi::file_name(&pool.resource, pool.kind))
+fn specification_path(dirs: &Dirs, pool: &Pool) -> String {
+    let name = api::cdi::file_name(&pool.resource, pool.kind);
+    format!("{}/{name}", dirs.cdi.display())
+}
+
+/// Writes a file unless it says so already: an allocation waits for this.
+fn write_if_other(path: &str, text: &str) -> Result<(), OutputError> {
+    if fs::read(path).ok().as_deref() == Some(text.as_bytes()) {
+        return Ok(());
+    }
+    write(path, text)
 }
 
 /// Replaces a file in one instant. Not synced: these directories do not outlive a boot.
-fn write(path: &Path, text: &str) -> Result<(), OutputError> {
+fn write(path: &str, text: &str) -> Result<(), OutputError> {
+    let path = Path::new(path);
     let error = |attempt| {
         move |source| OutputError {
             attempt,
