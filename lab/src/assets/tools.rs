@@ -14,12 +14,13 @@ use super::{Cache, on_host};
 pub(crate) const NAME: &str = "tools";
 
 /// What is wanted, and the package that has it.
-const WANTED: [(&str, &str); 8] = [
+const WANTED: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("devlink", "iproute2"),
     ("ping", "iputils-ping"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
+    ("strace", "strace"),
     ("modprobe", "kmod"),
     ("/usr/lib/cni/host-local", "containernetworking-plugins"),
     ("/usr/share/misc/pci.ids", "pci.ids"),

@@ -420,3 +420,28 @@ fn the_journal_of_a_vf_tells_who_had_it_and_what_was_changed() {
     let last = events.iter().rev().take(2).map(|event| &event["event"]);
     assert_eq!(last.collect::<Vec<_>>(), ["detached", "attached"]);
 }
+
+/// Most netlink messages of an ADD with a VLAN and without IPAM. The kernel takes two; what is above
+/// that looks before and after. A change that needs more of them shows here.
+const MESSAGES: usize = 14;
+
+#[test]
+fn an_add_sends_no_more_netlink_messages_than_it_did() {
+    let _machine = Machine::with_vfs(7);
+    let _blue = Namespace::new("blue");
+    let add = call("ADD", "c1", BLUE, &sriov(&json!({"vlan": 9})));
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-e", "trace=sendto", "-o", "/tmp/trace"]);
+    strace.arg(format!("{BIN}/sriov"));
+    let output = add
+        .start_as(strace)
+        .wait_with_output()
+        .expect("strace ends");
+    Answer { output }.ok();
+    let trace = fs::read_to_string("/tmp/trace").expect("strace wrote");
+    let sent = trace
+        .lines()
+        .filter(|line| line.contains("sendto("))
+        .count();
+    assert!((2..=MESSAGES).contains(&sent), "{sent} messages:\n{trace}");
+}
