@@ -118,7 +118,7 @@ fn os_release(key: &str) -> Option<String> {
 }
 
 /// Whether a program is on the host's PATH, or where root would have it.
-fn on_host(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_host(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
     std::env::split_paths(&path)

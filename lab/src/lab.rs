@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::assets::{Assets, Choice};
 use crate::bundle;
+use crate::disk;
 use crate::hub;
 use crate::machine::qemu::{self, Place};
 use crate::machine::{Channel, KillSwitch, Log, Machine, Process, Stalled};
@@ -86,6 +87,16 @@ impl Lab {
         self.machines.iter().for_each(Machine::await_off);
     }
 
+    /// Waits until the machines have powered off by themselves, as after `systemctl reboot`: then
+    /// their disks may be used by others.
+    pub fn await_off(self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        for machine in &self.machines {
+            machine.await_own_end(deadline)?;
+        }
+        Ok(())
+    }
+
     /// Collects logs and state of all machines into a directory for humans, and returns it.
     pub fn bundle(&self, why: &str) -> Result<PathBuf> {
         bundle::collect(&self.assets.cache, why, &self.machines)
@@ -152,12 +163,15 @@ impl Boot<'_> {
         deadline: Instant,
     ) -> Result<Machine> {
         let name = format!("lab{index}");
+        let disk = topology.keep.as_ref();
+        let disk = disk.map(|dir| disk::ready(dir, &name)).transpose()?;
         let (ours, theirs) = UnixStream::pair().context("make a channel")?;
         let theirs = OwnedFd::from(theirs);
         let place = Place {
             index,
             channel: &theirs,
             wires: &wires,
+            disk: disk.as_deref(),
             kvm,
         };
         let mut command = Command::new(&assets.leash);
@@ -189,6 +203,8 @@ impl Boot<'_> {
             tools: assets.tools.is_some(),
             load: modules(topology),
             forget: !self.host_is_still,
+            keep: topology.keep.is_some(),
+            systemd: topology.systemd,
         };
         let config = Frame::new(Kind::Config, 0, config.encode());
         Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {

@@ -17,6 +17,7 @@
 
 mod assets;
 mod bundle;
+mod disk;
 mod hub;
 mod lab;
 mod machine;

@@ -160,6 +160,17 @@ impl Machine {
         command.stdin(content).output()?.checked().map(drop)
     }
 
+    /// Waits until systemd, as process 1, has started what there is to start; services that failed are
+    /// an error.
+    pub fn await_services(&self, limit: Duration) -> Result<()> {
+        // Its socket comes first, and until then nobody can be asked.
+        let line = "until test -S /run/systemd/private; do sleep 0.1; done; \
+                    systemctl is-system-running --wait || \
+                    { systemctl list-units --failed --no-pager --plain; systemctl list-jobs; exit 1; }";
+        let command = self.command(["/bin/sh", "-c", line]).limit(limit);
+        command.output()?.checked().map(drop)
+    }
+
     /// What the kernel wrote to the console.
     pub fn serial_log(&self) -> Vec<u8> {
         self.process
@@ -200,6 +211,18 @@ impl Machine {
             // A machine that cannot be asked is killed by the wait.
             self.channel.send(&Frame::new(Kind::PowerOff, 0, [])).ok();
         }
+    }
+
+    /// Waits for the end of a machine that nobody asked to end.
+    pub(crate) fn await_own_end(&self, deadline: Instant) -> Result<()> {
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
+        let limit = deadline.saturating_duration_since(Instant::now());
+        if process.await_end(limit) {
+            return Ok(());
+        }
+        bail!("{} is still on{}", self.name, process.last_words());
     }
 
     /// Waits for the end of the machine, and kills it when that takes too long.

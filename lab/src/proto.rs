@@ -180,6 +180,10 @@ pub struct Config {
     /// Whether files of the host may change while the machine runs: what it knows of them is
     /// then forgotten before each command.
     pub forget: bool,
+    /// Whether what is written is kept on the machine's disk, across boots.
+    pub keep: bool,
+    /// Whether systemd becomes process 1 once the machine takes commands.
+    pub systemd: bool,
 }
 
 impl Config {
@@ -192,6 +196,8 @@ impl Config {
             &self.modules,
             word(self.tools),
             word(self.forget),
+            word(self.keep),
+            word(self.systemd),
         ] {
             put(&mut out, field.as_bytes());
         }
@@ -207,12 +213,15 @@ impl Config {
             .into_iter()
             .map(|field| String::from_utf8(field).ok());
         let mut next = || fields.next().flatten();
-        let (hostname, modules, tools, forget) = (next()?, next()?, next()?, next()?);
+        let (hostname, modules) = (next()?, next()?);
+        let mut flag = || next().map(|word| !word.is_empty());
         Some(Self {
             hostname,
             modules,
-            tools: !tools.is_empty(),
-            forget: !forget.is_empty(),
+            tools: flag()?,
+            forget: flag()?,
+            keep: flag()?,
+            systemd: flag()?,
             load: fields.collect::<Option<_>>()?,
         })
     }
@@ -412,6 +421,7 @@ mod tests {
             hostname: "lab0".into(),
             load: vec!["igb".into()],
             tools: true,
+            systemd: true,
             ..Config::default()
         };
         assert_eq!(Config::decode(&config.encode()), Some(config));

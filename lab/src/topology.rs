@@ -1,6 +1,7 @@
 //! Which machines, with which devices, joined how. All machines of a lab are alike.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub struct Topology {
     pub qemu_args: Vec<String>,
     /// How long a machine may take to its first command.
     pub boot_timeout: Duration,
+    /// Directory with a disk for each machine, on which it keeps what it writes: machines that are
+    /// booted again with the same directory find it as they left it. Made when missing.
+    pub keep: Option<PathBuf>,
+    /// Whether the host's systemd runs as process 1, with its own units and none of the host's
+    /// configuration.
+    pub systemd: bool,
 }
 
 impl Topology {
@@ -43,7 +50,23 @@ impl Topology {
             qemu_args: Vec::new(),
             // Eight seconds on an idle host; emulated machines share processors with whatever else runs.
             boot_timeout: Duration::from_secs(180),
+            keep: None,
+            systemd: false,
         }
+    }
+
+    /// Machines that keep what they write below `dir`.
+    #[must_use]
+    pub fn keeping(mut self, dir: &Path) -> Self {
+        self.keep = Some(dir.to_owned());
+        self
+    }
+
+    /// Machines whose process 1 is systemd.
+    #[must_use]
+    pub fn with_systemd(mut self) -> Self {
+        self.systemd = true;
+        self
     }
 
     /// Machines with one `igb` each, joined.

@@ -86,6 +86,7 @@ fn lab_tests(filter: Option<&str>) -> Result<()> {
         cargo()
             .args(["test", "--package", "lab"])
             .args(filter)
+            .env("VIRTFN", &built.virtfn)
             .args(["--", "--test-threads=1"]),
     )
 }

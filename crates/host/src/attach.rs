@@ -20,7 +20,10 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use model::{AttachRequest, Holder, Host, Inventory, PciAddress, PlannedStep, Scope, Step};
+use model::{
+    AttachRequest, Holder, Host, Inventory, Netns, NetnsTarget, PciAddress, PlannedStep, Scope,
+    Step,
+};
 
 use policy::{AttachNote, AttachPlan};
 
@@ -81,7 +84,9 @@ impl<H: Host> Engine<'_, H> {
         let mut locked = self.lock_vf(vf).map_err(AttachError::from)?;
         self.passed(Checkpoint::Locked);
         let record = &mut locked.record;
-        if let Some(claim) = record.claim.as_ref().filter(|_| self.is_held(record)) {
+        if self.is_held(record)
+            && let Some(claim) = &record.claim
+        {
             return already(claim, request, locked.damage);
         }
         let healed = self.heal_record(record)?;
@@ -133,6 +138,10 @@ impl<H: Host> Engine<'_, H> {
         if damage.is_some() {
             record.claim = self.claim_as_seen(vf)?;
         }
+        if damage.is_some() && record.claim.is_none() {
+            // It is at home, so that a free record says all there is to say.
+            self.ledger.write_free(&record)?;
+        }
         let Some(claim) = &mut record.claim else {
             return Err(DetachError::NotAttached { vf });
         };
@@ -152,7 +161,7 @@ impl<H: Host> Engine<'_, H> {
             tracing::warn!(pci = %vf, %error, "detach begun without a mark of it");
         }
         self.passed(Checkpoint::Recorded);
-        let failures = take_back(self.host, &claim, self.checkpoints);
+        let failures = take_back(self.host, &claim, self.state, self.checkpoints);
         if !failures.is_empty() {
             return Err(DetachError::Undo { vf, failures });
         }
@@ -198,14 +207,30 @@ impl<H: Host> Engine<'_, H> {
 
     /// Has somebody the VF who still lives? The caller has the VF's lock, so a claim that is not
     /// confirmed is of a process that died.
-    pub(crate) fn is_held(&self, record: &Record) -> bool {
-        record.claim.as_ref().is_some_and(|claim| {
-            claim.stage == Stage::Attached
-                && claim
-                    .netns
-                    .as_ref()
-                    .is_none_or(|netns| self.ground.can_have(netns, record.vf))
-        })
+    pub(crate) fn is_held(&mut self, record: &Record) -> bool {
+        let attached = |claim: &&Claim| claim.stage == Stage::Attached;
+        let Some(claim) = record.claim.as_ref().filter(attached) else {
+            return false;
+        };
+        let Some(netns) = &claim.netns else {
+            return true;
+        };
+        self.ground.can_have(netns, record.vf) || self.is_seen_in(record.vf, netns)
+    }
+
+    /// Is the VF in a namespace, by whatever path? Other processes can keep one for which it was
+    /// attached by the id of a process that ended.
+    fn is_seen_in(&mut self, vf: PciAddress, netns: &NetnsTarget) -> bool {
+        let NetnsTarget::Path { inode: meant, .. } = netns else {
+            return false;
+        };
+        let Ok(seen) = self.host.observe(Scope::Function(vf)) else {
+            return false;
+        };
+        let netdev = seen.get(vf).and_then(model::Function::netdev);
+        netdev.is_some_and(
+            |netdev| matches!(&netdev.netns, Netns::Other { inode, .. } if inode == meant),
+        )
     }
 
     /// Takes back what a record says, of a holder that is no more; the caller has the VF's lock.
@@ -219,7 +244,7 @@ impl<H: Host> Engine<'_, H> {
         claim.stage = Stage::Detaching;
         let claim = claim.clone();
         if !self.is_taken_over(record.vf, &claim) {
-            let failures = take_back(self.host, &claim, self.checkpoints);
+            let failures = take_back(self.host, &claim, self.state, self.checkpoints);
             if !failures.is_empty() {
                 let vf = record.vf;
                 return Err(HealError::Undo { vf, failures });
@@ -277,7 +302,7 @@ impl<H: Host> Engine<'_, H> {
         let Some(claim) = &record.claim else {
             return Vec::new();
         };
-        let failures = take_back(self.host, claim, self.checkpoints);
+        let failures = take_back(self.host, claim, self.state, self.checkpoints);
         if failures.is_empty() {
             record.claim = None;
             if let Err(error) = self.ledger.write_free(record) {

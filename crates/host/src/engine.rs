@@ -39,8 +39,8 @@ pub trait Ground: Sync {
 
     /// Can the netdev of `vf` still be in the namespace that it was moved to?
     ///
-    /// Not when the namespace is gone or the netdev is seen on the host: the VF may have been
-    /// removed and created afresh while somebody had it.
+    /// Not when nothing is there by that path any more or the netdev is seen on the host: the VF may
+    /// have been removed and created afresh while somebody had it.
     fn can_have(&self, target: &NetnsTarget, vf: PciAddress) -> bool;
 }
 

@@ -22,7 +22,10 @@ pub struct Healed {
 impl<H: Host> Engine<'_, H> {
     /// Heals all VFs whose lock is free; a VF that is locked is in somebody's good hands.
     pub fn heal(&mut self) -> Vec<Healed> {
-        let vfs = self.ledger.recorded();
+        let vfs = self.ledger.recorded().unwrap_or_else(|error| {
+            tracing::warn!(%error, "nothing healed, because the records cannot be listed");
+            Vec::new()
+        });
         vfs.into_iter()
             .filter_map(|vf| {
                 let outcome = self.heal_vf(vf).transpose()?;
@@ -39,8 +42,9 @@ impl<H: Host> Engine<'_, H> {
         let _pf = pf
             .map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE))
             .transpose()?;
-        let (mut record, _damage) = self.ledger.open(vf)?;
-        if self.is_held(&record) {
+        let (mut record, damage) = self.ledger.open(vf)?;
+        // Whose the VF was cannot be told from a damaged record: it stays for who detaches the VF.
+        if damage.is_some() || self.is_held(&record) {
             return Ok(None);
         }
         self.heal_record(&mut record)

@@ -146,7 +146,13 @@ impl Ledger {
     #[must_use]
     pub fn holders(&self) -> Holders {
         let mut found = Holders::default();
-        for vf in self.recorded() {
+        let recorded = self.recorded().unwrap_or_else(|error| {
+            let object = self.state.ledger().display().to_string();
+            let reason = format!("the records of who has which VF were not read: {error}");
+            found.gaps.push(Gap { object, reason });
+            Vec::new()
+        });
+        for vf in recorded {
             let path = self.state.record(vf);
             let reason = match read(&path) {
                 Ok(None) => continue,
@@ -193,23 +199,25 @@ impl Ledger {
     }
 
     /// Returns the VFs that have a record, claimed or not, by address.
-    pub(crate) fn recorded(&self) -> Vec<PciAddress> {
-        let Ok(entries) = fs::read_dir(self.state.ledger()) else {
-            return Vec::new();
+    pub(crate) fn recorded(&self) -> io::Result<Vec<PciAddress>> {
+        let entries = match fs::read_dir(self.state.ledger()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
         };
-        let mut vfs: Vec<PciAddress> = entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name();
-                name.to_str()?.strip_suffix(".json")?.parse().ok()
-            })
-            .collect();
+        let mut vfs = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let vf = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            vfs.extend(vf.and_then(|vf| vf.parse::<PciAddress>().ok()));
+        }
         vfs.sort_unstable();
-        vfs
+        Ok(vfs)
     }
 
     /// Opens the record of a VF, whose lock the caller has, to change it.
     ///
-    /// A claim of a former boot is void. A damaged record is kept aside, and a free one is in its place.
+    /// A claim of a former boot is void. A damaged record is kept aside, and stays in its place too until
+    /// another is written: that the VF may be somebody's must not be forgotten before.
     pub(crate) fn open(&self, vf: PciAddress) -> Result<(Record, Option<Damage>), LedgerError> {
         let state = |source| LedgerError::State { vf, source };
         let path = self.state.record(vf);
@@ -224,7 +232,7 @@ impl Ledger {
             }
             Err(ParseRecordError::Damaged { reason }) => {
                 let kept = path.with_extension("json.damaged");
-                fs::rename(&path, &kept)
+                keep(&path, &kept)
                     .map_err(|error| state(StateError::new("keep aside", &path, error)))?;
                 let mut record = Record::free(vf, self.boot.clone());
                 record.note(now(), Happening::Damaged);
@@ -269,6 +277,13 @@ pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// Gives a file a second name, in place of what had it.
+fn keep(path: &Path, kept: &Path) -> io::Result<()> {
+    let _may_not_be_there = fs::remove_file(kept);
+    // A file system without second names has to do with another name.
+    fs::hard_link(path, kept).or_else(|_| fs::rename(path, kept))
 }
 
 /// Reads a file of at most [`RECORD_LIMIT`] bytes; what is longer is cut, and then does not parse.

@@ -221,11 +221,15 @@ fn wait(
         return None;
     }
     let (done, waiting) = mpsc::channel();
-    thread::spawn(move || {
+    let thread = thread::Builder::new().name("lock".to_owned());
+    let started = thread.spawn(move || {
         let locked = lock(&file).map(|()| file);
         // Nobody listens any more after the deadline; the lock goes with the file then.
         let _unheard = done.send(locked);
     });
+    if let Err(error) = started {
+        return Some(Err(error));
+    }
     waiting.recv_timeout(patience).ok()
 }
 

@@ -8,14 +8,13 @@
 //! afterwards, so that no early return can leave anything behind in a container. `/proc/self` and
 //! `/proc/net` still show the main thread's namespace there; `/proc/sys/net` shows the thread's own.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::thread;
 
 use model::{Code, Explain, NetnsTarget};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::HostRoot;
@@ -119,17 +118,30 @@ impl Explain for NetnsError {
     }
 }
 
+/// Opens a file beneath the root, so that `/var/run`, a link to `/run`, is the host's in a container.
+///
+/// `/proc/<pid>/ns/net` is a magic link, which the root refuses to follow, and so are links to it: those
+/// are opened by the root's own path. A namespace is no file to be tricked into, because the caller
+/// checks its magic. Opening a pipe does not wait for its other end.
+fn open_beneath(root: &HostRoot, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match root.open_file(path, flags) {
+        Err(Errno::LOOP | Errno::XDEV) => {
+            let full = root.path().join(path.trim_start_matches('/'));
+            rustix::fs::open(full, flags, Mode::empty())
+        }
+        opened => opened,
+    }
+}
+
 impl OpenNetns {
     /// Opens whatever namespace `path` leads to.
     pub fn open(root: &HostRoot, path: &str) -> Result<Self, NetnsError> {
-        // Not through the root's descriptor: `/proc/<pid>/ns/net` is a magic link, which
-        // RESOLVE_IN_ROOT refuses. A namespace is no file to be tricked into: its magic is checked.
-        let full: PathBuf = root.path().join(path.trim_start_matches('/'));
         let open = |source| NetnsError::Open {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(&full).map_err(open)?;
+        let file = open_beneath(root, path).map_err(|errno| open(errno.into()))?;
         let on_nsfs = rustix::fs::fstatfs(&file)
             .map_err(|errno| open(errno.into()))
             .map(|stat| u64::try_from(stat.f_type) == Ok(NSFS_MAGIC))?;
@@ -138,9 +150,10 @@ impl OpenNetns {
                 path: path.to_owned(),
             });
         }
-        let inode = file.metadata().map_err(open)?.ino();
+        let stat = rustix::fs::fstat(&file).map_err(|errno| open(errno.into()))?;
+        let inode = stat.st_ino;
         Ok(Self {
-            file: file.into(),
+            file,
             path: path.to_owned(),
             inode,
         })
@@ -263,6 +276,32 @@ mod tests {
         let error = find(&root(), "no-such-namespace-of-virtfn").unwrap_err();
         assert_eq!(error.code(), Code::new("netns-gone"));
         assert!(error.to_string().contains("/run/netns/no-such"), "{error}");
+    }
+
+    #[test]
+    fn links_of_a_container_lead_to_the_hosts_namespaces_and_a_pipe_is_no_trap() {
+        let dir = tempfile::tempdir().unwrap();
+        let netns = dir.path().join("run/netns");
+        std::fs::create_dir_all(&netns).unwrap();
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        std::os::unix::fs::symlink("/run", dir.path().join("var/run")).unwrap();
+        std::fs::write(netns.join("cni-1"), "").unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, netns.join("pipe"), 0o600.into()).unwrap();
+        let root = HostRoot::open(dir.path()).unwrap();
+        for name in ["cni-1", "pipe"] {
+            // Found, and seen to be no namespace: nobody may mount in a test.
+            let error = OpenNetns::open(&root, &format!("/var/run/netns/{name}")).unwrap_err();
+            assert_eq!(error.code(), Code::new("not-a-netns"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_the_namespace_of_a_process_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("docker");
+        std::os::unix::fs::symlink("/proc/self/ns/net", &link).unwrap();
+        let found = find(&root(), link.to_str().unwrap()).unwrap();
+        assert_eq!(found, NetnsTarget::Host);
     }
 
     #[test]

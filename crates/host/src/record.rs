@@ -12,7 +12,7 @@ mod tree;
 use model::PciId;
 use serde::Serialize;
 
-use crate::discover::{AUX_DEVICES, PCI_DEVICES, VDPA_DEVICES, nearest_function};
+use crate::discover::{AUX_DEVICES, PCI_DEVICES, VDPA_DEVICES, is_device_node, nearest_function};
 use crate::pci_ids::{PLACES, extract, pci_names};
 use crate::queries::{Elsewhere, NodeUseAnswer, PfAnswers, Queries, QueryError, answers};
 use crate::root::{AccessError, HostRoot};
@@ -272,7 +272,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// Records which processes have VFIO open, by name and number.
+    /// Records which processes have devices open through VFIO and the like, by name and number.
     fn processes(&mut self) {
         for pid in self.root.list("/proc").unwrap_or_default() {
             let fds = format!("/proc/{pid}/fd");
@@ -280,7 +280,7 @@ impl Recorder<'_> {
             for fd in self.root.list(&fds).unwrap_or_default() {
                 let path = format!("{fds}/{fd}");
                 let target = self.root.link_target(&path).unwrap_or_default();
-                if target.starts_with("/dev/vfio/") {
+                if is_device_node(target.as_bytes()) {
                     self.tree.link(path, target);
                     holds = true;
                 }

@@ -287,7 +287,7 @@ impl Dir {
 
     /// Opens what a magic link of procfs, such as `net` in `/proc/self/ns`, stands for.
     pub(crate) fn open_magic_link(&self, name: &str) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::io::retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, Mode::empty()))
     }
 

@@ -5,10 +5,15 @@
 //! under the name and with the settings that it had there; a VF that is gone took everything with it.
 //! All undos are tried, whatever fails, and all failures are returned.
 
-use model::{BindTarget, Function, Host, Inventory, Netns, NetnsTarget, Scope, Step, StepError};
+use model::{
+    BindTarget, Function, Host, Inventory, Netns, NetnsTarget, PciAddress, Scope, Step, StepError,
+};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::engine::PATIENCE;
 use crate::ledger::{Claim, RecordedStep};
+use crate::lock::{Lock, LockOf, exclusive};
+use crate::state::StateDir;
 
 /// A step that could not be taken back.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +26,24 @@ pub struct UndoError {
 }
 
 /// Takes back all steps of a claim, the last one first.
+///
+/// What is set through the PF is set with the PF's settings locked, as on the way there.
 pub(crate) fn take_back(
     host: &mut impl Host,
     claim: &Claim,
+    state: &StateDir,
     checkpoints: &dyn Checkpoints,
 ) -> Vec<UndoError> {
     let mut failures = Vec::new();
+    let mut settings = None;
+    let mut other_path = None;
     for undo in claim.steps.iter().rev().filter_map(undo_of) {
-        if let Err(source) = undo_one(host, claim, undo) {
+        let undo = &by_path(undo, other_path.as_ref());
+        settings = match undo {
+            Step::SetVf { pf, .. } => settings.or_else(|| lock_settings(state, *pf)),
+            _ => None,
+        };
+        if let Err(source) = undo_one(host, claim, undo, &mut other_path) {
             let step = undo.clone();
             failures.push(UndoError { step, source });
         }
@@ -41,7 +56,37 @@ fn undo_of(step: &RecordedStep) -> Option<&Step> {
     step.undo.as_ref()
 }
 
-fn undo_one(host: &mut impl Host, claim: &Claim, undo: &Step) -> Result<(), StepError> {
+/// Locks the settings of a PF. Without the lock it goes on: a VF that is not taken back is worse than
+/// a driver that is asked by two.
+fn lock_settings(state: &StateDir, pf: PciAddress) -> Option<Lock> {
+    let locked = exclusive(state, LockOf::PfSettings(pf), PATIENCE);
+    locked
+        .inspect_err(|error| tracing::warn!(%pf, %error, "settings taken back without a lock"))
+        .ok()
+}
+
+/// Another path to the namespace that some undos are for, found when theirs led nowhere.
+struct OtherPath {
+    meant: NetnsTarget,
+    found: NetnsTarget,
+}
+
+/// Returns an undo with the path that is known to lead somewhere: moving a netdev out of a namespace
+/// that seems to be gone would wait for the kernel to give it back.
+fn by_path(undo: &Step, other: Option<&OtherPath>) -> Step {
+    let other = other.filter(|other| netns_of(undo) == Some(&other.meant));
+    match other.map(|other| elsewhere(undo, &other.meant, other.found.clone())) {
+        Some(Aim::At(step)) => step,
+        Some(Aim::Void | Aim::Same) | None => undo.clone(),
+    }
+}
+
+fn undo_one(
+    host: &mut impl Host,
+    claim: &Claim,
+    undo: &Step,
+    other_path: &mut Option<OtherPath>,
+) -> Result<(), StepError> {
     let Err(error) = host.perform(undo) else {
         return Ok(());
     };
@@ -59,7 +104,15 @@ fn undo_one(host: &mut impl Host, claim: &Claim, undo: &Step) -> Result<(), Step
     };
     match aim(undo, &seen) {
         Aim::Void => Ok(()),
-        Aim::At(step) => host.perform(&step),
+        Aim::At(step) => {
+            let found = netns_of(&step).cloned();
+            if let (Some(meant), Some(found)) = (netns_of(undo).cloned(), found)
+                && is_same(&meant, &found)
+            {
+                *other_path = Some(OtherPath { meant, found });
+            }
+            host.perform(&step)
+        }
         Aim::Same => Err(error),
     }
 }
@@ -110,7 +163,8 @@ fn aim(undo: &Step, seen: &Inventory) -> Aim {
     };
     let found = seen.get(undo.function()).and_then(netns_found);
     match found {
-        Some(found) if !is_same(&found, meant) => elsewhere(undo, found),
+        // By another path it may be the same namespace: the one that was meant can be gone alone.
+        Some(found) if found != *meant => elsewhere(undo, meant, found),
         _ => Aim::Same,
     }
 }
@@ -167,11 +221,13 @@ fn netns_found(function: &Function) -> Option<NetnsTarget> {
 }
 
 /// Aims an undo at the namespace in which the netdev was found.
-fn elsewhere(undo: &Step, found: NetnsTarget) -> Aim {
+fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
     let mut step = undo.clone();
     match &mut step {
         // Addresses do not move with a netdev.
-        Step::AddAddress { .. } | Step::RemoveAddress { .. } => return Aim::Void,
+        Step::AddAddress { .. } | Step::RemoveAddress { .. } if !is_same(meant, &found) => {
+            return Aim::Void;
+        }
         Step::Move {
             from,
             to,
@@ -191,6 +247,8 @@ fn elsewhere(undo: &Step, found: NetnsTarget) -> Aim {
         Step::SetMtu { netns, .. }
         | Step::SetUp { netns, .. }
         | Step::SetMac { netns, .. }
+        | Step::AddAddress { netns, .. }
+        | Step::RemoveAddress { netns, .. }
         | Step::Rename { netns, .. } => *netns = found,
         Step::SetNumVfs { .. }
         | Step::SetAutoprobe { .. }

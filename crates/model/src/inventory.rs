@@ -421,6 +421,8 @@ pub enum HolderKind {
     Namespace,
     /// A process has its VFIO device open.
     Vfio,
+    /// A process has another device node of it open: vhost-vdpa or UIO.
+    Device,
     /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address.
     Host,
 }
@@ -434,6 +436,7 @@ impl fmt::Display for HolderKind {
             Self::Claim => "claim",
             Self::Namespace => "namespace",
             Self::Vfio => "vfio",
+            Self::Device => "device",
             Self::Host => "host",
         })
     }

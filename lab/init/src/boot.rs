@@ -4,7 +4,7 @@
 //! initramfs: /modules/FILE.ko /modules/order
 //!   /host   9p of the host's /, read-only
 //!   /tools  9p of a tree of tools that the host lacks, read-only
-//!   /rw     tmpfs for everything that is written
+//!   /rw     tmpfs, or the machine's disk, for everything that is written
 //!   /root   overlay of the three, becomes /
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -34,6 +35,7 @@ use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
 use crate::proto::{Config, Frame, Kind, PORT};
+use crate::systemd;
 
 /// Fresh in every machine, so that state of the host's own services does not leak in, and
 /// container engines find a file system that may carry overlays.
@@ -48,10 +50,15 @@ pub(crate) fn run() -> ! {
     if let Err(error) = live() {
         say(&format!("boot failed: {error}"));
     }
-    rustix::fs::sync();
+    power_off();
     // Should power-off be refused, ending process 1 panics the kernel, and that ends QEMU too.
-    rustix::system::reboot(RebootCommand::PowerOff).ok();
     std::process::exit(1)
+}
+
+/// Powers off, with all that was written on its disk.
+pub(crate) fn power_off() {
+    rustix::fs::sync();
+    rustix::system::reboot(RebootCommand::PowerOff).ok();
 }
 
 fn live() -> io::Result<()> {
@@ -73,8 +80,15 @@ fn live() -> io::Result<()> {
     .write_to(&mut port)?;
     let server = Command::new("/proc/self/exe")
         .args(["serve", if config.forget { "forget" } else { "keep" }])
+        // Nobody powers off for it when process 1 is another program.
+        .args(config.systemd.then_some("alone"))
         .stdin(Stdio::from(port))
         .spawn()?;
+    if config.systemd {
+        // The server stays its child, which it does not know and leaves alone until shutdown.
+        let error = Command::new(systemd::PROGRAM).env_clear().exec();
+        return Err(io::Error::other(format!("become systemd: {error}")));
+    }
     reap_until(server.id())
 }
 
@@ -188,16 +202,52 @@ fn load(images: &[Image]) -> io::Result<()> {
 
 fn root_file_system(config: &Config) -> io::Result<()> {
     mount_9p("host")?;
-    mount_as("tmpfs", "/rw", MountFlags::empty(), Some(c"mode=0755"))?;
+    if config.keep {
+        mount_disk()?;
+    } else {
+        mount_as("tmpfs", "/rw", MountFlags::empty(), Some(c"mode=0755"))?;
+    }
     make("/rw/upper")?;
     make("/rw/work")?;
-    let layers = if config.tools {
-        mount_9p("tools")?;
-        c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
-    } else {
-        c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
+    if config.systemd {
+        systemd::hide_configuration(Path::new("/rw/upper"))?;
+    }
+    // A volatile overlay refuses a second boot, and is quicker.
+    let layers = match (config.tools, config.keep) {
+        (true, false) => {
+            c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
+        }
+        (false, false) => c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile",
+        (true, true) => c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off",
+        (false, true) => c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off",
     };
-    mount_as("overlay", "/root", MountFlags::empty(), Some(layers))
+    if config.tools {
+        mount_9p("tools")?;
+    }
+    mount_as("overlay", "/root", MountFlags::empty(), Some(layers))?;
+    if config.keep {
+        // As the tmpfs of a machine that keeps nothing: no overlay, and nothing of the host's.
+        for name in FRESH {
+            let (kept, target) = (format!("/rw/kept/{name}"), format!("/root/var/lib/{name}"));
+            make(&kept)?;
+            make(&target)?;
+            mount_bind(&kept, &target).map_err(doing(&format!("bind {kept} to {target}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Mounts the machine's disk, the only one that it has.
+fn mount_disk() -> io::Result<()> {
+    load(&images("virtio_blk")?)?;
+    // Not in every kernel: see where the initramfs is built.
+    if let Ok(images) = images("crc32c_generic") {
+        load(&images)?;
+    }
+    load(&images("ext4")?)?;
+    make("/rw")?;
+    mount("/dev/vda", "/rw", "ext4", MountFlags::NOATIME, None)
+        .map_err(doing("mount the machine's disk"))
 }
 
 /// Mounts files of the host, cached for good: see `forget_host` for those that change.
@@ -251,7 +301,7 @@ fn dress(config: &Config) -> io::Result<()> {
     ] {
         mount_as(kind, target, strict, None).ok();
     }
-    for name in FRESH {
+    for name in FRESH.iter().filter(|_| !config.keep) {
         mount_as(
             "tmpfs",
             &format!("/var/lib/{name}"),

@@ -3,7 +3,7 @@
 //! | Called as | Does |
 //! |---|---|
 //! | process 1 | boots ([`boot`]), starts `serve`, reaps orphans, powers off when `serve` ends |
-//! | `serve keep` or `serve forget` | runs commands for the host ([`serve`]); its standard input is the virtio port |
+//! | `serve keep` or `serve forget` | runs commands for the host ([`serve`]); its standard input is the virtio port. With `alone` it powers off itself, because process 1 is systemd by then |
 //! | `terminal CMD…` | makes standard input the controlling terminal, then becomes CMD |
 //! | `leash PARENT CMD…` | on the *host*: becomes CMD, to be killed when process PARENT ends |
 //!
@@ -22,6 +22,7 @@ mod command;
 )]
 mod proto;
 mod serve;
+mod systemd;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -37,7 +38,13 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let verb = args.next().unwrap_or_default();
     let result = match verb.to_str() {
-        Some("serve") => serve::run(args.next().is_some_and(|arg| arg == "forget")),
+        Some("serve") => {
+            let served = serve::run(args.next().is_some_and(|arg| arg == "forget"));
+            if args.next().is_some_and(|arg| arg == "alone") {
+                boot::power_off();
+            }
+            served
+        }
         Some("terminal") => terminal(args),
         Some("leash") => leash(args),
         _ => Err(io::Error::other(

@@ -17,14 +17,18 @@ use super::{INIT, Kernel};
 /// Modules without which no machine boots.
 const NEEDED: [&str; 3] = ["9p", "9pnet_virtio", "overlay"];
 
-/// Drivers of the devices that a machine may have.
-const DRIVERS: [&str; 6] = [
+/// Drivers of the devices that a machine may have; the last three are for a disk that is kept. ext4
+/// asks for `crc32c` by an alias, which no dependency names; later kernels have it built in.
+const DRIVERS: [&str; 9] = [
     "igb",
     "igbvf",
     "nvme",
     "vfio-pci",
     "vfio_iommu_type1",
     "virtio_net",
+    "virtio_blk",
+    "crc32c_generic",
+    "ext4",
 ];
 
 /// Finds or builds the initramfs for a kernel.

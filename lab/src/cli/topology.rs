@@ -41,6 +41,12 @@ pub(crate) struct TopologyArgs {
     /// How long a machine may take to boot
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     boot_timeout: Option<Duration>,
+    /// Keep what machines write on disks in this directory; the next boot with it finds them
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Let systemd be process 1, with its own units and none of the host's configuration
+    #[arg(long)]
+    systemd: bool,
     /// QEMU for x86-64 with the igb device [env: VIRTFN_LAB_QEMU]
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
@@ -67,6 +73,8 @@ impl TopologyArgs {
             cpus: self.cpus,
             append: self.append.clone(),
             qemu_args: self.qemu_arg.clone(),
+            keep: self.keep.clone(),
+            systemd: self.systemd,
             boot_timeout: self.boot_timeout.unwrap_or(bare.boot_timeout),
             ..bare
         })

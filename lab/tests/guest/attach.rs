@@ -328,6 +328,33 @@ fn a_damaged_record_is_set_aside_and_said() {
 }
 
 #[test]
+fn a_vf_attached_by_a_process_is_its_namespaces_when_the_process_ends() {
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    let (blue, red) = (Namespace::new("blue"), Namespace::new("red"));
+    let mut process = std::process::Command::new("ip")
+        .args(["netns", "exec", blue.0, "sleep", "600"])
+        .spawn()
+        .expect("ip starts");
+    let pid = process.id().to_string();
+    let inode = |path: &str| fs::read_link(path).ok();
+    let own = inode("/proc/self/ns/net");
+    eventually("the process to be in its namespace", || {
+        inode(&format!("/proc/{pid}/ns/net")).is_some_and(|found| Some(found) != own)
+    });
+    virtfn(&["attach", VF0, "--netns", &pid, "--name", "net1"]).ok();
+    process.kill().expect("it is ours");
+    process.wait().expect("it is ours");
+    virtfn(&["attach", VF0, "--netns", red.0]).refused(4, &["error[vf-in-use]"]);
+    assert!(blue.ip(&["link", "show", "net1"]).contains("UP"));
+    let begun = std::time::Instant::now();
+    virtfn(&["detach", VF0]).ok();
+    // A namespace that is gone would be waited for, for 30 s.
+    assert!(begun.elapsed().as_secs() < 25, "{:?}", begun.elapsed());
+    assert_eq!(machine.settled(), before);
+}
+
+#[test]
 fn detaching_what_nobody_holds_is_an_error_that_says_so() {
     let machine = Machine::with_vfs(1);
     let before = machine.settled();

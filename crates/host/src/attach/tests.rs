@@ -16,6 +16,8 @@ use crate::engine::Ground;
 use crate::ledger::{BootId, Ledger};
 use crate::state::StateDir;
 
+mod damaged;
+
 const PF: &str = "0000:01:00.0";
 const VF: &str = "0000:01:10.0";
 /// Unwinds to here stand for SIGKILL: nothing but locks is given back on the way.
@@ -441,30 +443,50 @@ fn what_cannot_be_taken_back_is_kept_in_the_record_and_tried_again() {
     assert_eq!(world.seen(), before);
 }
 
+/// As when it was attached by the id of a process, and that process ended before the others.
 #[test]
-fn a_damaged_record_does_not_give_a_held_vf_away() {
+fn a_holder_keeps_its_vf_while_its_namespace_lives_by_whatever_path() {
     let mut world = World::new();
+    let before = world.seen();
     world.attach(&request(&world.blue.clone())).unwrap();
-    std::fs::write(world.state.record(parsed(VF)), b"{\"version\":1,").unwrap();
+    world.host.rename_netns(&world.blue, "/proc/99/ns/net");
+    world.ground.0.lock().unwrap().clear();
     let red = world.host.add_netns("red");
+    world.revive(&red);
     let error = world.attach(&request(&red)).unwrap_err();
     assert_eq!(error.code().as_str(), "vf-in-use");
+    assert!(world.engine(&crate::Uninterrupted).heal().is_empty());
+    world.detach().unwrap();
+    assert_eq!(world.seen(), before);
+}
+
+/// Says at each checkpoint whether somebody sets VFs through the PF.
+struct WatchesSettings(StateDir, Mutex<Vec<(Checkpoint, bool)>>);
+
+impl Checkpoints for WatchesSettings {
+    fn passed(&self, at: Checkpoint) {
+        let lock = crate::lock::if_free(&self.0, LockOf::PfSettings(parsed(PF)));
+        self.1.lock().unwrap().push((at, lock.unwrap().is_none()));
+    }
 }
 
 #[test]
-fn a_vf_whose_record_is_damaged_is_brought_home_from_where_it_is_seen() {
+fn vfs_are_set_through_their_pf_by_one_at_a_time_on_both_ways() {
     let mut world = World::new();
-    world.attach(&request(&world.blue.clone())).unwrap();
-    std::fs::write(world.state.record(parsed(VF)), b"").unwrap();
-    let look = world.ledger.look(parsed(VF)).unwrap_err();
-    assert_eq!(look.code().as_str(), "record-damaged");
-    let detached = world.detach().unwrap();
-    assert!(detached.damage.unwrap().kept.exists());
-    assert_eq!(world.netns_of_vf(), Netns::Host);
-    let seen = world.seen();
-    let state = seen.get(parsed(VF)).unwrap().vf().unwrap().state.unwrap();
-    assert_eq!(state.vlan, Some(None));
-    assert!(world.detach().is_err(), "it is detached twice");
+    let watch = WatchesSettings(world.state.clone(), Mutex::default());
+    let request = request(&world.blue.clone());
+    let mut engine = world.engine(&watch);
+    let attached = engine.attach(&request).unwrap();
+    engine.detach(parsed(VF), None).unwrap();
+    let set = attached.steps.iter();
+    let set = set.filter(|planned| matches!(planned.step, Step::SetVf { .. }));
+    let set = set.count();
+    let seen = watch.1.into_inner().unwrap();
+    for way in [Checkpoint::StepMade, Checkpoint::StepUndone] {
+        let locked = seen.iter().filter(|(at, locked)| *at == way && *locked);
+        assert_eq!(locked.count(), set, "{way:?}");
+    }
+    assert!(set > 2 && seen.last() == Some(&(Checkpoint::Confirmed, false)));
 }
 
 /// Another plugin moved the VF to `netns`; what it did, and what takes it back.

@@ -4,8 +4,8 @@
 //!
 //! - A VF on a network driver of the kernel without a netdev here was perhaps moved to another
 //!   namespace. Then, and only then, the other namespaces are looked at.
-//! - A function on VFIO is perhaps open in a process. Then the descriptors of all processes are
-//!   looked at. A group can be open once, so one holder is enough.
+//! - A function on VFIO, vhost-vdpa or UIO is perhaps open in a process. Then the descriptors of all
+//!   processes are looked at. One holder is enough: a VFIO group and a vDPA device can be open once.
 //!
 //! Both cost as much as the host has pods and processes. When one function is observed only that
 //! one is a hint: the answer for its siblings is not worth it on every attach.
@@ -52,16 +52,17 @@ pub(super) fn tell(
     ledger: &BTreeMap<PciAddress, Holder>,
     scope: Scope,
 ) {
-    let on_vfio = hints(scan, scope).any(|function| function.vfio.is_some());
-    let open = if on_vfio {
-        open_vfio_nodes(root, &mut scan.notes)
+    let has_node = |function: &Function| nodes(function).next().is_some();
+    let may_be_open = hints(scan, scope).any(has_node);
+    let open = if may_be_open {
+        open_nodes(root, &mut scan.notes)
     } else {
         BTreeMap::new()
     };
     for function in scan.functions.values_mut() {
         let known = ledger.get(&function.address).cloned();
         let holder = known
-            .or_else(|| vfio_holder(function, &open))
+            .or_else(|| node_holder(function, &open))
             .or_else(|| namespace_holder(function));
         if let Role::Vf(facts) = &mut function.role {
             facts.holder = holder;
@@ -87,17 +88,33 @@ pub(super) fn tell_of_host(
     }
 }
 
-fn vfio_holder(function: &Function, open: &BTreeMap<String, String>) -> Option<Holder> {
-    let node = function.vfio.as_ref()?;
-    let id = [&node.group, &node.cdev]
-        .into_iter()
-        .flatten()
-        .find_map(|path| open.get(path))?;
-    Some(Holder {
-        kind: HolderKind::Vfio,
-        id: id.clone(),
-        interface: None,
+/// Returns the device nodes through which a process can have a function to itself.
+fn nodes(function: &Function) -> impl Iterator<Item = (HolderKind, &String)> {
+    let vfio = function.vfio.iter();
+    let vfio = vfio.flat_map(|node| node.group.iter().chain(&node.cdev));
+    let vdpa = function.vdpa.iter();
+    let vdpa = vdpa.filter_map(|device| device.device_node.as_ref());
+    vfio.map(|node| (HolderKind::Vfio, node)).chain(
+        vdpa.chain(&function.uio)
+            .map(|node| (HolderKind::Device, node)),
+    )
+}
+
+fn node_holder(function: &Function, open: &BTreeMap<String, String>) -> Option<Holder> {
+    nodes(function).find_map(|(kind, node)| {
+        let id = open.get(node)?.clone();
+        Some(Holder {
+            kind,
+            id,
+            interface: None,
+        })
     })
+}
+
+/// Is it the path of such a node?
+pub(crate) fn is_device_node(path: &[u8]) -> bool {
+    let prefixes: [&[u8]; 3] = [b"/dev/vfio/", b"/dev/vhost-vdpa-", b"/dev/uio"];
+    prefixes.iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn namespace_holder(function: &Function) -> Option<Holder> {
@@ -112,8 +129,8 @@ fn namespace_holder(function: &Function) -> Option<Holder> {
     }
 }
 
-/// Returns the processes that have a VFIO node open, by the node's path.
-fn open_vfio_nodes(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, String> {
+/// Returns the processes that have such a node open, by the node's path.
+fn open_nodes(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, String> {
     let mut open = BTreeMap::new();
     let mut seen = 0_usize;
     let mut buffer = Vec::new();
@@ -128,20 +145,14 @@ fn open_vfio_nodes(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, Strin
         for fd in dir.list(".").unwrap_or_default() {
             seen += 1;
             if seen > MOST_DESCRIPTORS {
-                notes.gap(
-                    "/proc",
-                    "too many open files to see who has VFIO devices open",
-                );
+                notes.gap("/proc", "too many open files to see who has devices open");
                 return open;
             }
             let target = dir.link_target(&fd, &mut buffer);
-            let Some(node) = target
-                .ok()
-                .and_then(|path| path.strip_prefix(b"/dev/vfio/"))
-            else {
+            let Some(node) = target.ok().filter(|path| is_device_node(path)) else {
                 continue;
             };
-            let node = format!("/dev/vfio/{}", String::from_utf8_lossy(node));
+            let node = String::from_utf8_lossy(node).into_owned();
             open.entry(node).or_insert_with(|| title(root, &pid));
         }
     }

@@ -20,7 +20,7 @@ use crate::queries::Elsewhere;
 use crate::root::HostRoot;
 
 /// `ARPHRD_LOOPBACK`, which only `lo` has.
-const LOOPBACK: u16 = 772;
+pub(crate) const LOOPBACK: u16 = 772;
 
 /// What a PF's netdev reports of its VFs.
 pub(super) type VfReports = BTreeMap<VfIndex, VfState>;

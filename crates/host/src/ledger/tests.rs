@@ -76,7 +76,23 @@ fn a_damaged_record_is_kept_aside_and_said() {
     let (record, damage) = ledger.open(vf()).unwrap();
     assert_eq!(record.claim, None);
     assert_eq!(fs::read(damage.unwrap().kept).unwrap(), half);
-    assert_eq!(ledger.recorded(), [], "the damaged one is still looked at");
+    // Only what is written next takes its place.
+    assert_eq!(ledger.recorded().unwrap(), [vf()]);
+    assert!(ledger.look(vf()).is_err());
+    ledger.write(&record).unwrap();
+    assert_eq!(ledger.look(vf()).unwrap(), Some(record));
+}
+
+#[test]
+fn records_that_cannot_be_listed_are_a_gap_and_not_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    assert_eq!(ledger.holders(), Holders::default());
+    let place = ledger.state.ledger();
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, "in the way").unwrap();
+    let gaps = ledger.holders().gaps;
+    assert!(gaps[0].reason.contains("who has which VF"), "{gaps:?}");
 }
 
 #[test]

@@ -13,12 +13,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use model::{IfName, PciAddress};
 use netlink::{Link, Protocol, Socket};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Elsewhere, QueryError};
+use crate::discover::LOOPBACK;
 use crate::root::HostRoot;
 
 /// Where named namespaces are mounted.
@@ -38,7 +40,7 @@ pub(super) fn links_of_all(root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>)
     let outcome = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("namespaces".to_owned());
         let thread = thread.spawn_scoped(scope, || {
-            let mut search = Search::default();
+            let mut search = Search::up_to(MOST_NAMESPACES);
             search.run(root);
             (search.found, search.errors)
         });
@@ -56,14 +58,25 @@ pub(super) fn links_of_all(root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>)
 
 const ATTEMPT: &str = "look into the other network namespaces";
 
-#[derive(Default)]
 struct Search {
+    most: usize,
+    is_cut: bool,
     seen: BTreeSet<u64>,
     found: Vec<Elsewhere>,
     errors: Vec<QueryError>,
 }
 
 impl Search {
+    fn up_to(most: usize) -> Self {
+        Self {
+            most,
+            is_cut: false,
+            seen: BTreeSet::new(),
+            found: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
     fn run(&mut self, root: &HostRoot) {
         match std::fs::metadata("/proc/thread-self/ns/net") {
             Ok(own) => drop(self.seen.insert(own.ino())),
@@ -72,7 +85,8 @@ impl Search {
         for directory in NAMED {
             for name in root.list(directory).unwrap_or_default() {
                 let path = format!("{directory}/{name}");
-                if let Ok(namespace) = root.open_file(&path, OFlags::RDONLY) {
+                // Something else may be there, and opening a pipe would wait for its other end.
+                if let Ok(namespace) = root.open_file(&path, OFlags::RDONLY | OFlags::NONBLOCK) {
                     self.look_into(&namespace, path);
                 }
             }
@@ -109,10 +123,18 @@ impl Search {
         let Ok(stat) = rustix::fs::fstat(namespace) else {
             return;
         };
-        let full = self.seen.len() >= MOST_NAMESPACES;
-        if !is_namespace || full || !self.seen.insert(stat.st_ino) {
+        if !is_namespace || self.seen.contains(&stat.st_ino) {
             return;
         }
+        if self.seen.len() >= self.most {
+            // What is not looked into may have VFs: that must be said, and once is enough.
+            if !std::mem::replace(&mut self.is_cut, true) {
+                let source = format!("there are more than {}", self.most);
+                self.errors.push(QueryError::new(ATTEMPT, source));
+            }
+            return;
+        }
+        self.seen.insert(stat.st_ino);
         match links_in(namespace) {
             Ok(links) => self.found.push(Elsewhere {
                 inode: stat.st_ino,
@@ -148,6 +170,71 @@ fn links_in(namespace: &OwnedFd) -> Result<Vec<Link>, Refused> {
         .map_err(Refused::Enter)?;
     let mut socket = Socket::open(Protocol::Route).map_err(Refused::Ask)?;
     let mut links = netlink::links(&mut socket).map_err(Refused::Ask)?;
+    if links.iter().all(|link| link.parent_bus.is_none()) {
+        ask_for_parents(&mut links, |name| {
+            // An interface that says nothing is on no PCI function.
+            let driver = netlink::ethtool::driver(&mut socket, name).ok().flatten();
+            driver.and_then(|driver| driver.bus_info?.parse().ok())
+        });
+    }
     links.retain(|link| link.parent_pci().is_some());
     Ok(links)
+}
+
+/// Asks hardware interfaces for their parents, as kernels before 5.14 do not tell them in the list. On
+/// later ones this is for namespaces without hardware, where nothing but the loopback is left to ask.
+fn ask_for_parents(links: &mut [Link], mut ask: impl FnMut(&IfName) -> Option<PciAddress>) {
+    let hardware = |link: &&mut Link| link.kind.is_none() && link.arphrd != LOOPBACK;
+    for link in links.iter_mut().filter(hardware) {
+        if let Some(parent) = ask(&link.name) {
+            link.parent_bus = Some("pci".to_owned());
+            link.parent_dev = Some(parent.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_is_cut_short_says_so_once() {
+        let root = HostRoot::this_machine().unwrap();
+        let mut search = Search::up_to(0);
+        let own = root.dir("/proc/self/ns").unwrap();
+        for _twice in 0..2 {
+            let namespace = own.open_magic_link("net").unwrap();
+            search.look_into(&namespace, "/proc/self/ns/net".to_owned());
+        }
+        assert_eq!((search.found.len(), search.errors.len()), (0, 1));
+        let said = search.errors[0].chain();
+        assert!(said.contains("more than 0"), "{said}");
+    }
+
+    #[test]
+    fn a_kernel_that_tells_no_parents_is_asked_for_those_of_hardware() {
+        let link = |index: u32, arphrd: u16, kind: Option<&str>| -> Link {
+            let mut link: Link = serde_json::from_str(&format!(
+                r#"{{"index":{index},"name":"n{index}","arphrd":{arphrd},"oper":"up","mtu":1500}}"#
+            ))
+            .unwrap();
+            link.kind = kind.map(str::to_owned);
+            link
+        };
+        let mut links = [
+            link(1, LOOPBACK, None),
+            link(2, 1, Some("veth")),
+            link(3, 1, None),
+            link(4, 1, None),
+        ];
+        let vf = "0000:3b:02.1".parse().unwrap();
+        let mut asked = Vec::new();
+        ask_for_parents(&mut links, |name| {
+            asked.push(name.to_string());
+            (name.as_str() == "n3").then_some(vf)
+        });
+        assert_eq!(asked, ["n3", "n4"]);
+        let parents = links.map(|link| link.parent_pci());
+        assert_eq!(parents, [None, None, Some(vf), None]);
+    }
 }

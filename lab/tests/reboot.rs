@@ -1,0 +1,201 @@
+//! What `virtfn apply --persist` promises: after a reboot the VFs are there again, before anything
+//! could use them. Real machines boot, and systemd itself runs the services.
+//!
+//! They fail, rather than skip, where the lab cannot be set up or where no `virtfn` was built.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may panic as tests may"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lab::{Lab, Machine, Topology};
+
+/// Until systemd has started everything, or stopped everything, in an emulated machine that shares
+/// its processors with others.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Two VFs for the kernel, with an MTU, and two for DPDK.
+const POLICIES: &str = "\
+apiVersion: sriovnetwork.openshift.io/v1
+kind: SriovNetworkNodePolicy
+metadata: {name: net}
+spec:
+  resourceName: net
+  nodeSelector: {rack: a}
+  nicSelector: {pfNames: ['eth0#0-1']}
+  numVfs: 4
+  mtu: 2000
+---
+apiVersion: sriovnetwork.openshift.io/v1
+kind: SriovNetworkNodePolicy
+metadata: {name: dpdk}
+spec:
+  resourceName: dpdk
+  nodeSelector: {}
+  nicSelector: {pfNames: ['eth0#2-3']}
+  numVfs: 4
+  deviceType: vfio-pci
+";
+
+/// Tells what there is of VFs, apart from virtfn's eyes.
+const LOOK: &str = r#"#!/bin/sh
+pf=/sys/bus/pci/devices/0000:01:00.0
+echo "PF mtu $(cat $pf/net/eth0/mtu), $(cat $pf/sriov_numvfs) VFs, autoprobe $(cat $pf/sriov_drivers_autoprobe)"
+for vf in 0 1 2 3; do
+    test -e $pf/virtfn$vf || continue
+    echo "vf $vf driver $(basename "$(readlink $pf/virtfn$vf/driver)")"
+    for netdev in $pf/virtfn$vf/net/*; do
+        test -e $netdev && echo "  mac $(cat $netdev/address) mtu $(cat $netdev/mtu)"
+    done
+done
+ip link show dev eth0 | sed -n '/^ *vf /p'
+"#;
+
+/// Stands for whatever uses VFs: a network manager orders itself after this target.
+const WITNESS: &str = "\
+[Unit]
+DefaultDependencies=no
+After=network-pre.target
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c '/root/look > /root/saw'
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Returns the `virtfn` under test: `$VIRTFN`, or the one that was built beside this test.
+fn virtfn() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().unwrap();
+        test.parent().and_then(Path::parent).unwrap().join("virtfn")
+    };
+    let path = std::env::var_os("VIRTFN").map_or_else(beside, PathBuf::from);
+    assert!(
+        path.exists(),
+        "no {}: build it with `cargo build -p cli`, or run `cargo xtask test --lab`",
+        path.display()
+    );
+    path
+}
+
+#[track_caller]
+fn run(machine: &Machine, line: &str) -> String {
+    machine.run(line).unwrap().check().unwrap()
+}
+
+/// Boots, and waits until systemd has started what there is to start.
+fn boot(topology: &Topology) -> Lab {
+    let lab = Lab::boot(topology).expect("these tests need the lab");
+    lab[0].await_services(PATIENCE).unwrap();
+    lab
+}
+
+fn reboot(lab: Lab, topology: &Topology) -> Lab {
+    run(&lab[0], "systemctl reboot");
+    lab.await_off(PATIENCE).unwrap();
+    boot(topology)
+}
+
+#[test]
+fn vfs_are_back_before_anything_could_use_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = Topology::igb(1).keeping(dir.path()).with_systemd();
+    let lab = boot(&topology);
+    let machine = &lab[0];
+    assert_eq!(run(machine, "cat /proc/1/comm"), "systemd\n");
+    let install = format!(
+        "install -m 755 {} /usr/local/bin/virtfn",
+        virtfn().display()
+    );
+    run(machine, &install);
+    machine
+        .write("/root/policies.yaml", POLICIES.as_bytes())
+        .unwrap();
+    machine.write("/root/look", LOOK.as_bytes()).unwrap();
+    machine
+        .write("/etc/systemd/system/witness.service", WITNESS.as_bytes())
+        .unwrap();
+    run(
+        machine,
+        "chmod 755 /root/look && systemctl enable witness.service",
+    );
+    let apply = "virtfn apply -f /root/policies.yaml --node-label rack=a";
+    run(machine, apply);
+    // What no policy says: somebody gave it to the VFs.
+    run(machine, "ip link set eth0 vf 0 vlan 100 qos 3");
+    run(machine, "ip link set eth0 vf 1 spoofchk off trust on");
+    run(
+        machine,
+        "ip link set eth0 vf 2 mac 02:00:00:00:00:42 vlan 200",
+    );
+    run(machine, &format!("{apply} --persist"));
+    let before = run(machine, "/root/look");
+    assert!(before.contains("vf 2 driver vfio-pci"), "{before}");
+    assert!(before.contains("02:00:00:00:00:42"), "{before}");
+    assert!(before.contains("vlan 100, qos 3"), "{before}");
+    assert!(before.contains("mtu 2000"), "{before}");
+
+    let lab = reboot(lab, &topology);
+    let machine = &lab[0];
+    let journal = run(machine, "journalctl -b --no-pager -u 'virtfn-*' -o cat");
+    assert_eq!(run(machine, "cat /root/saw"), before, "{journal}");
+    assert_eq!(run(machine, "/root/look"), before, "{journal}");
+    let results = run(
+        machine,
+        "systemctl show -P Result -P ActiveState virtfn-pre-network virtfn-post-network",
+    );
+    assert_eq!(
+        results.split_whitespace().collect::<Vec<_>>(),
+        ["success", "active", "success", "active"],
+        "{journal}"
+    );
+    let order = run(
+        machine,
+        "systemctl show -P ActiveEnterTimestampMonotonic virtfn-pre-network network-pre.target \
+         virtfn-post-network",
+    );
+    let order: Vec<u64> = order
+        .split_whitespace()
+        .map(|time| time.parse().unwrap())
+        .collect();
+    assert!(
+        order.is_sorted() && order.len() == 3 && order[0] > 0,
+        "{order:?}"
+    );
+    let status = run(machine, "virtfn status --check");
+    assert!(status.contains(": as wanted"), "{status}");
+
+    // Once it is not kept any more, the same witness sees a host without VFs.
+    run(machine, "virtfn apply --unpersist");
+    let lab = reboot(lab, &topology);
+    let saw = run(&lab[0], "cat /root/saw");
+    assert!(saw.contains(", 0 VFs,") && !saw.contains("vf 0"), "{saw}");
+    lab.power_off();
+}
+
+#[test]
+fn a_machine_finds_what_it_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = Topology::bare(1).keeping(dir.path());
+    let files = "/root/file /etc/file /var/lib/virtfn/file";
+    let lab = Lab::boot(&topology).expect("these tests need the lab");
+    run(
+        &lab[0],
+        &format!("echo kept | tee {files} && rm /etc/passwd"),
+    );
+    lab.power_off();
+    let lab = Lab::boot(&topology).unwrap();
+    assert_eq!(run(&lab[0], &format!("cat {files}")), "kept\n".repeat(3));
+    assert_eq!(
+        run(&lab[0], "ls /etc/passwd 2>/dev/null || echo gone"),
+        "gone\n"
+    );
+    lab.power_off();
+    assert!(Path::new("/etc/passwd").exists(), "the host's file is gone");
+}
