@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::topology::Topology;
+
 pub(crate) use cache::{Cache, write_atomic};
 pub(crate) use initramfs::initramfs;
 pub use kernel::Kernel;
@@ -60,6 +62,8 @@ pub struct Assets {
     pub kernel: Kernel,
     /// Tree of tools to lay under the host's files.
     pub tools: Option<PathBuf>,
+    /// Tree of what systemd as process 1 takes, to lay under those.
+    pub services: Option<PathBuf>,
     /// Program that keeps a child process from outliving this one.
     pub(crate) leash: PathBuf,
     pub(crate) initramfs: PathBuf,
@@ -67,14 +71,20 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Finds everything, fetching what is missing; `say` gets a line for each slow step.
-    pub fn ready(choice: &Choice, say: &dyn Fn(&str)) -> Result<Self> {
+    /// Finds everything that machines of `topology` take, fetching what is missing; `say` gets a line
+    /// for each slow step.
+    pub fn ready(choice: &Choice, topology: &Topology, say: &dyn Fn(&str)) -> Result<Self> {
         let cache = Cache::open()?;
         let leash = leash(&cache)?;
         let _lock = cache.lock(say)?;
         let mut apt = apt::Apt::new(&cache, &leash, say);
         let qemu = qemu::find(choice, &cache, &mut apt)?;
         let tools = tools::find(&cache, &mut apt, say)?;
+        let services = if topology.systemd {
+            tools::services(&cache, &mut apt, say)?
+        } else {
+            None
+        };
         let kernel = kernel::find(choice, &cache, &mut apt)?;
         apt.clean();
         let initramfs = initramfs(&cache, &kernel)?;
@@ -83,6 +93,7 @@ impl Assets {
             qemu,
             kernel,
             tools,
+            services,
             leash,
             initramfs,
             cache,
@@ -93,7 +104,7 @@ impl Assets {
     pub fn check_content(say: &dyn Fn(&str)) -> Result<()> {
         let cache = Cache::open()?;
         let _lock = cache.lock(say)?;
-        for name in [qemu::NAME, tools::NAME, kernel::NAME] {
+        for name in [qemu::NAME, tools::NAME, tools::SERVICES, kernel::NAME] {
             cache.check_content(name, say)?;
         }
         Ok(())

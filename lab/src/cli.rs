@@ -121,7 +121,11 @@ fn printed(line: &str) -> ExitCode {
 
 fn setup(args: &SetupArgs) -> Result<ExitCode> {
     lab::Assets::check_content(&ui::say)?;
-    let assets = lab::Assets::ready(&args.topology.choice(), &ui::say)?;
+    let assets = lab::Assets::ready(
+        &args.topology.choice(),
+        &args.topology.topology()?,
+        &ui::say,
+    )?;
     let (qemu, kernel) = (&assets.qemu, &assets.kernel);
     ui::out(&format!("qemu     {}\n", qemu.program.display()));
     ui::out(&format!(
@@ -131,6 +135,9 @@ fn setup(args: &SetupArgs) -> Result<ExitCode> {
     ));
     if let Some(tools) = &assets.tools {
         ui::out(&format!("tools    {}\n", tools.display()));
+    }
+    if let Some(services) = &assets.services {
+        ui::out(&format!("services {}\n", services.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

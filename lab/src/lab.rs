@@ -115,7 +115,7 @@ impl Boot<'_> {
     /// Boots machines, all at the same time.
     pub fn boot(&self, topology: &Topology) -> Result<Lab> {
         check(topology)?;
-        let assets = Assets::ready(&self.choice, self.say)?;
+        let assets = Assets::ready(&self.choice, topology, self.say)?;
         let kvm = assets.kvm_works(self.say);
         let mut attempt = 1;
         let machines = loop {
@@ -201,6 +201,7 @@ impl Boot<'_> {
             hostname: name.clone(),
             modules: path_text(&assets.kernel.modules)?,
             tools: assets.tools.is_some(),
+            services: assets.services.is_some(),
             load: modules(topology),
             forget: !self.host_is_still,
             keep: topology.keep.is_some(),

@@ -175,6 +175,8 @@ pub struct Config {
     pub modules: String,
     /// Whether there is a second file system, `tools`, to lay under the host's files.
     pub tools: bool,
+    /// Whether there is a third one, `services`, to lay under those.
+    pub services: bool,
     /// Modules to load from the initramfs, dependencies first.
     pub load: Vec<String>,
     /// Whether files of the host may change while the machine runs: what it knows of them is
@@ -195,6 +197,7 @@ impl Config {
             &self.hostname,
             &self.modules,
             word(self.tools),
+            word(self.services),
             word(self.forget),
             word(self.keep),
             word(self.systemd),
@@ -219,6 +222,7 @@ impl Config {
             hostname,
             modules,
             tools: flag()?,
+            services: flag()?,
             forget: flag()?,
             keep: flag()?,
             systemd: flag()?,

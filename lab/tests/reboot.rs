@@ -1,10 +1,12 @@
 //! What `virtfn apply --persist` promises: after a reboot the VFs are there again, before anything
-//! could use them. Real machines boot, and systemd itself runs the services.
+//! could use them, and network managers leave them alone. Real machines boot; systemd, udev and
+//! systemd-networkd are the host's own.
 //!
 //! They fail, rather than skip, where the lab cannot be set up or where no `virtfn` was built.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "helpers of tests may panic as tests may"
 )]
 
@@ -25,7 +27,7 @@ metadata: {name: net}
 spec:
   resourceName: net
   nodeSelector: {rack: a}
-  nicSelector: {pfNames: ['eth0#0-1']}
+  nicSelector: {pfNames: ['enp1s0#0-1']}
   numVfs: 4
   mtu: 2000
 ---
@@ -35,7 +37,7 @@ metadata: {name: dpdk}
 spec:
   resourceName: dpdk
   nodeSelector: {}
-  nicSelector: {pfNames: ['eth0#2-3']}
+  nicSelector: {pfNames: ['enp1s0#2-3']}
   numVfs: 4
   deviceType: vfio-pci
 ";
@@ -43,7 +45,7 @@ spec:
 /// Tells what there is of VFs, apart from virtfn's eyes.
 const LOOK: &str = r#"#!/bin/sh
 pf=/sys/bus/pci/devices/0000:01:00.0
-echo "PF mtu $(cat $pf/net/eth0/mtu), $(cat $pf/sriov_numvfs) VFs, autoprobe $(cat $pf/sriov_drivers_autoprobe)"
+echo "PF mtu $(cat $pf/net/enp1s0/mtu), $(cat $pf/sriov_numvfs) VFs, autoprobe $(cat $pf/sriov_drivers_autoprobe)"
 for vf in 0 1 2 3; do
     test -e $pf/virtfn$vf || continue
     echo "vf $vf driver $(basename "$(readlink $pf/virtfn$vf/driver)")"
@@ -51,7 +53,7 @@ for vf in 0 1 2 3; do
         test -e $netdev && echo "  mac $(cat $netdev/address) mtu $(cat $netdev/mtu)"
     done
 done
-ip link show dev eth0 | sed -n '/^ *vf /p'
+ip link show dev enp1s0 | sed -n '/^ *vf /p'
 "#;
 
 /// Stands for whatever uses VFs: a network manager orders itself after this target.
@@ -67,6 +69,16 @@ ExecStart=/bin/sh -c '/root/look > /root/saw'
 
 [Install]
 WantedBy=multi-user.target
+";
+
+/// What makes systemd-networkd take every Ethernet interface that it may.
+const NETWORKD: &str = "\
+[Match]
+Name=en* eth*
+
+[Network]
+LinkLocalAddressing=no
+ConfigureWithoutCarrier=yes
 ";
 
 /// Returns the `virtfn` under test: `$VIRTFN`, or the one that was built beside this test.
@@ -121,18 +133,28 @@ fn vfs_are_back_before_anything_could_use_them() {
     machine
         .write("/etc/systemd/system/witness.service", WITNESS.as_bytes())
         .unwrap();
+    run(machine, "mkdir -p /etc/systemd/network");
+    machine
+        .write("/etc/systemd/network/50-all.network", NETWORKD.as_bytes())
+        .unwrap();
     run(
         machine,
-        "chmod 755 /root/look && systemctl enable witness.service",
+        "chmod 755 /root/look && systemctl enable witness.service && \
+         systemctl enable --now systemd-networkd.service",
     );
     let apply = "virtfn apply -f /root/policies.yaml --node-label rack=a";
     run(machine, apply);
-    // What no policy says: somebody gave it to the VFs.
-    run(machine, "ip link set eth0 vf 0 vlan 100 qos 3");
-    run(machine, "ip link set eth0 vf 1 spoofchk off trust on");
+    // Nothing keeps systemd-networkd off the VFs yet: it takes them and sets them up.
     run(
         machine,
-        "ip link set eth0 vf 2 mac 02:00:00:00:00:42 vlan 200",
+        "timeout 60 sh -c 'until grep -q 0x1003 /sys/class/net/enp1s0v0/flags; do sleep 0.2; done'",
+    );
+    // What no policy says: somebody gave it to the VFs.
+    run(machine, "ip link set enp1s0 vf 0 vlan 100 qos 3");
+    run(machine, "ip link set enp1s0 vf 1 spoofchk off trust on");
+    run(
+        machine,
+        "ip link set enp1s0 vf 2 mac 02:00:00:00:00:42 vlan 200",
     );
     run(machine, &format!("{apply} --persist"));
     let before = run(machine, "/root/look");
@@ -170,6 +192,7 @@ fn vfs_are_back_before_anything_could_use_them() {
     );
     let status = run(machine, "virtfn status --check");
     assert!(status.contains(": as wanted"), "{status}");
+    check_left_alone(machine);
 
     // Once it is not kept any more, the same witness sees a host without VFs.
     run(machine, "virtfn apply --unpersist");
@@ -177,6 +200,29 @@ fn vfs_are_back_before_anything_could_use_them() {
     let saw = run(&lab[0], "cat /root/saw");
     assert!(saw.contains(", 0 VFs,") && !saw.contains("vf 0"), "{saw}");
     lab.power_off();
+}
+
+/// systemd-networkd has the PF and not its VFs, and NetworkManager would find the mark that it obeys.
+#[track_caller]
+fn check_left_alone(machine: &Machine) {
+    let links = run(machine, "networkctl list --no-pager --no-legend");
+    let managed = |name: &str| {
+        let line = links
+            .lines()
+            .find(|line| line.split_whitespace().nth(1) == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in\n{links}"));
+        line.split_whitespace().last() != Some("unmanaged")
+    };
+    assert!(managed("enp1s0"), "{links}");
+    for vf in ["enp1s0v0", "enp1s0v1"] {
+        assert!(!managed(vf), "{links}");
+        let flags = run(machine, &format!("cat /sys/class/net/{vf}/flags"));
+        assert_eq!(flags, "0x1002\n", "{vf} was set up");
+        let marks = run(machine, &format!("udevadm info /sys/class/net/{vf}"));
+        assert!(marks.contains("E: NM_UNMANAGED=1"), "{marks}");
+    }
+    let marks = run(machine, "udevadm info /sys/class/net/enp1s0");
+    assert!(!marks.contains("NM_UNMANAGED"), "{marks}");
 }
 
 #[test]

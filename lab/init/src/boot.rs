@@ -3,7 +3,7 @@
 //! ```text
 //! initramfs: /modules/FILE.ko /modules/order
 //!   /host   9p of the host's /, read-only
-//!   /tools  9p of a tree of tools that the host lacks, read-only
+//!   /tools  9p of a tree of tools that the host lacks, read-only; /services likewise
 //!   /rw     tmpfs, or the machine's disk, for everything that is written
 //!   /root   overlay of the three, becomes /
 //! ```
@@ -12,7 +12,7 @@
 //! Device drivers load in a thread of their own while the file systems are mounted: an igb
 //! takes longer to probe than all mounts together.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -212,19 +212,20 @@ fn root_file_system(config: &Config) -> io::Result<()> {
     if config.systemd {
         systemd::hide_configuration(Path::new("/rw/upper"))?;
     }
-    // A volatile overlay refuses a second boot, and is quicker.
-    let layers = match (config.tools, config.keep) {
-        (true, false) => {
-            c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile"
+    let mut layers = String::from("lowerdir=/host");
+    for (name, is_there) in [("tools", config.tools), ("services", config.services)] {
+        if is_there {
+            mount_9p(name)?;
+            layers.push_str(&format!(":/{name}"));
         }
-        (false, false) => c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off,volatile",
-        (true, true) => c"lowerdir=/host:/tools,upperdir=/rw/upper,workdir=/rw/work,xino=off",
-        (false, true) => c"lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work,xino=off",
-    };
-    if config.tools {
-        mount_9p("tools")?;
     }
-    mount_as("overlay", "/root", MountFlags::empty(), Some(layers))?;
+    layers.push_str(",upperdir=/rw/upper,workdir=/rw/work,xino=off");
+    if !config.keep {
+        // It refuses a second boot, and is quicker.
+        layers.push_str(",volatile");
+    }
+    let layers = CString::new(layers)?;
+    mount_as("overlay", "/root", MountFlags::empty(), Some(&layers))?;
     if config.keep {
         // As the tmpfs of a machine that keeps nothing: no overlay, and nothing of the host's.
         for name in FRESH {

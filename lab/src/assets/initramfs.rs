@@ -67,7 +67,7 @@ fn build(init: &[u8], modules: &Path) -> Result<Vec<u8>> {
     }
     let mut archive = Archive::default();
     for dir in [
-        "dev", "proc", "sys", "modules", "root", "rw", "host", "tools",
+        "dev", "proc", "sys", "modules", "root", "rw", "host", "tools", "services",
     ] {
         archive.add(dir, 0o040_755, (0, 0), &[]);
     }

@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use super::apt::{Apt, Suite};
 use super::{Cache, on_host};
 
-/// Tree in the cache.
+/// Trees in the cache: what each machine gets, and what one gets whose process 1 is systemd.
 pub(crate) const NAME: &str = "tools";
+pub(crate) const SERVICES: &str = "services";
 
 /// What is wanted, and the package that has it.
 const WANTED: [(&str, &str); 9] = [
@@ -26,24 +27,47 @@ const WANTED: [(&str, &str); 9] = [
     ("/usr/share/misc/pci.ids", "pci.ids"),
 ];
 
+/// What systemd as process 1 takes. A container as host often has no udev.
+const WANTED_BY_SYSTEMD: [(&str, &str); 2] =
+    [("/lib/systemd/systemd", "systemd"), ("udevadm", "udev")];
+
 /// Finds or fetches what the host lacks; `None` when it lacks nothing.
 pub(crate) fn find(
     cache: &Cache,
     apt: &mut Apt<'_>,
     say: &dyn Fn(&str),
 ) -> Result<Option<PathBuf>> {
-    let mut missing: Vec<_> = WANTED.iter().filter(|(wanted, _)| !has(wanted)).collect();
+    tree(NAME, &WANTED, cache, apt, say)
+}
+
+/// Finds or fetches what systemd as process 1 takes and the host lacks; `None` when it lacks nothing.
+pub(crate) fn services(
+    cache: &Cache,
+    apt: &mut Apt<'_>,
+    say: &dyn Fn(&str),
+) -> Result<Option<PathBuf>> {
+    tree(SERVICES, &WANTED_BY_SYSTEMD, cache, apt, say)
+}
+
+fn tree(
+    name: &str,
+    wanted: &[(&str, &str)],
+    cache: &Cache,
+    apt: &mut Apt<'_>,
+    say: &dyn Fn(&str),
+) -> Result<Option<PathBuf>> {
+    let mut missing: Vec<_> = wanted.iter().filter(|(wanted, _)| !has(wanted)).collect();
     missing.dedup_by_key(|(_, package)| *package);
     if missing.is_empty() {
         return Ok(None);
     }
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    let held = cache.whole(NAME).unwrap_or_default();
+    let held = cache.whole(name).unwrap_or_default();
     if packages
         .iter()
-        .all(|package| held.split_whitespace().any(|name| name == *package))
+        .all(|package| held.split_whitespace().any(|held| held == *package))
     {
-        return Ok(Some(cache.path(NAME)));
+        return Ok(Some(cache.path(name)));
     }
     let list = packages.join(" ");
     if !Apt::usable() {
@@ -56,11 +80,11 @@ pub(crate) fn find(
         "fetching tools for the inside of machines: {list}"
     ));
     cache
-        .make(NAME, &list, |root| {
+        .make(name, &list, |root| {
             apt.unpack(&packages, Suite::Release, root)
         })
         .with_context(|| format!("get the packages {list}"))?;
-    Ok(Some(cache.path(NAME)))
+    Ok(Some(cache.path(name)))
 }
 
 fn has(wanted: &str) -> bool {

@@ -78,14 +78,17 @@ pub(crate) fn args(topology: &Topology, assets: &Assets, place: &Place<'_>) -> V
         "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
     );
     args.add("-device", "virtio-9p-pci,fsdev=host,mount_tag=host");
-    if let Some(tools) = &assets.tools {
-        // A file system of its own: the kernel refuses layers that lie one inside the other.
-        let tools = comma_doubled(tools.as_os_str());
-        let mut device =
-            OsString::from("local,id=tools,security_model=none,readonly=on,multidevs=remap,path=");
-        device.push(tools);
-        args.add("-fsdev", device);
-        args.add("-device", "virtio-9p-pci,fsdev=tools,mount_tag=tools");
+    // File systems of their own: the kernel refuses layers that lie one inside the other.
+    for (name, tree) in [("tools", &assets.tools), ("services", &assets.services)] {
+        if let Some(tree) = tree {
+            let mut device = OsString::from(format!(
+                "local,id={name},security_model=none,readonly=on,multidevs=remap,path="
+            ));
+            device.push(comma_doubled(tree.as_os_str()));
+            args.add("-fsdev", device);
+            let device = format!("virtio-9p-pci,fsdev={name},mount_tag={name}");
+            args.add("-device", device);
+        }
     }
     if let Some(disk) = place.disk {
         // The host's page cache outlives QEMU, so waiting for the host's disk gains nothing.
