@@ -7,6 +7,7 @@
 mod node_policy;
 mod node_state;
 mod pf_record;
+mod pool_config;
 mod read;
 mod review;
 mod schema;
@@ -21,6 +22,10 @@ pub use node_state::{
     SyncStatus, System, VfGroup, VfStatus,
 };
 pub use pf_record::{ParsePfRecordError, PfRecord};
+pub use pool_config::{
+    OvsHardwareOffloadConfig, SriovNetworkPoolConfig, SriovNetworkPoolConfigSpec, WireExpression,
+    WireSelector,
+};
 pub use read::{
     NodeStateDocument, PolicyDocuments, PolicyFileError, PolicyProblem, Warning, read_documents,
     read_policies,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use api::crd::{NodeStateDocument, PolicyFileError, read_documents};
-use model::{Code, Explain, NodePolicy};
+use model::{Code, Explain, NodePolicy, NodePool};
 
 use crate::ui::Ui;
 
@@ -95,6 +95,7 @@ impl Explain for PoliciesError {
 pub(crate) struct Documents {
     pub(crate) policies: Vec<NodePolicy>,
     pub(crate) states: Vec<NodeStateDocument>,
+    pub(crate) pools: Vec<NodePool>,
 }
 
 /// Reads all policies and node states, and tells what in them has no effect.
@@ -109,6 +110,7 @@ pub(crate) fn read(paths: &[PathBuf], ui: &mut Ui) -> Result<Documents, Policies
             }
             documents.policies.extend(read.policies);
             documents.states.extend(read.node_states);
+            documents.pools.extend(read.node_pools);
         }
     }
     Ok(documents)

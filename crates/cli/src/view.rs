@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{Names, host_view};
 pub use plan::{
     FirmwareView, InterruptView, KernelArgumentView, ObstacleView, PLAN_SCHEMA, PfPlanView,
-    PlanView, RefusalView, StepView, plan_view,
+    PlanView, RdmaNeedView, RefusalView, StepView, plan_view,
 };
 pub use pools::pool_views;
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! [`Scope::Function`] is for attach and detach: the function, its PF, the PF's other VFs and the
-//! members of its IOMMU group. It leaves out firmware, and the holders and far netdevs of all but
+//! members of its IOMMU group. It leaves out firmware and how switches are set, and the holders and far netdevs of all but
 //! the function itself.
 //!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
@@ -33,11 +33,12 @@ mod vfio;
 
 use std::collections::BTreeMap;
 
-use model::{Code, DiscoverError, Holder, Inventory, PciAddress, Role, Scope};
+use model::{Code, DiscoverError, Holder, IfIndex, Inventory, PciAddress, PfFacts, Role, Scope};
 use netlink::Link;
 use serde::Deserialize;
 
 pub(crate) use self::aux::AUX_DEVICES;
+use self::device::Notes;
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
 pub(crate) use self::holders::is_device_node;
@@ -142,6 +143,7 @@ fn links_around(
 fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scope: Scope) {
     for function in scan.functions.values_mut() {
         let netdev = function.netdev_name().cloned();
+        let index = function.netdev().map(|netdev| netdev.index);
         let address = function.address;
         let Role::Pf(facts) = &mut function.role else {
             continue;
@@ -154,6 +156,9 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scop
             scan.notes.gap(address, error.chain());
             None
         });
+        if let (Scope::All, Some(_), Some(index)) = (scope, facts.eswitch, index) {
+            ask_switch(facts, address, index, &mut scan.notes, queries);
+        }
         if scope == Scope::All {
             let firmware = queries.firmware(address, netdev.as_ref());
             facts.firmware = firmware.unwrap_or_else(|error| {
@@ -162,6 +167,24 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scop
             });
         }
     }
+}
+
+/// Asks what only a PF with an eswitch has.
+fn ask_switch(
+    facts: &mut PfFacts,
+    pf: PciAddress,
+    netdev: IfIndex,
+    notes: &mut Notes,
+    queries: &mut dyn Queries,
+) {
+    facts.steering = queries.steering(pf).unwrap_or_else(|error| {
+        notes.gap(pf, error.chain());
+        None
+    });
+    facts.tc_offload = queries.tc_offload(pf, netdev).unwrap_or_else(|error| {
+        notes.gap(pf, error.chain());
+        None
+    });
 }
 
 /// Reads `externallyManaged` in the file that the operator keeps of a PF that it configured.

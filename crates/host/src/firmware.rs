@@ -177,6 +177,7 @@ Configurations:                              Default         Current         Nex
         };
         Desired {
             pfs: [(pf.pf, pf)].into(),
+            ..Desired::default()
         }
     }
 

@@ -9,6 +9,7 @@ mod number;
 mod relocate;
 mod setting;
 mod switch;
+mod vdpa;
 
 use model::{PciAddress, Step, StepError};
 use netlink::{Protocol, Socket};
@@ -18,6 +19,7 @@ use crate::root::HostRoot;
 
 pub(crate) use fault::Fault;
 pub(crate) use netdev::missing;
+pub(crate) use switch::{STEERING, TC_OFFLOAD};
 
 /// What a step is made with.
 pub(crate) struct Tools<'a> {
@@ -76,6 +78,9 @@ fn make(tools: &mut Tools<'_>, step: &Step) -> Result<(), Fault> {
         Step::SetNumVfs { pf, count } => number::set(tools.root, *pf, *count),
         Step::SetAutoprobe { pf, on } => number::set_autoprobe(tools.root, *pf, *on),
         Step::SetEswitch { pf, mode } => switch::set(tools, *pf, *mode),
+        Step::SetTcOffload { pf, on } => switch::set_tc_offload(tools, *pf, *on),
+        Step::SetSteering { pf, mode } => switch::set_steering(tools, *pf, *mode),
+        Step::SetVdpa { function, kind } => vdpa::set(tools.root, *function, *kind),
         Step::SetVf { pf, vf, attr } => setting::set(tools, *pf, *vf, attr),
         Step::Bind { function, to } => driver::bind(tools.root, *function, to),
         Step::Rebind { function } => driver::rebind(tools.root, *function),

@@ -11,7 +11,7 @@ mod recorded;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
 use netlink::{Link, RequestError};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,12 @@ pub(crate) trait Queries: Send {
 
     /// The eswitch mode of a PF; `None` when its driver has none.
     fn eswitch(&mut self, pf: PciAddress) -> Result<Option<EswitchMode>, QueryError>;
+
+    /// How the eswitch of a PF steers packets; `None` when its driver does not let that be chosen.
+    fn steering(&mut self, pf: PciAddress) -> Result<Option<SteeringMode>, QueryError>;
+
+    /// Does the netdev of a PF hand rules of tc to the hardware? `None` when it cannot.
+    fn tc_offload(&mut self, pf: PciAddress, netdev: IfIndex) -> Result<Option<bool>, QueryError>;
 
     /// The firmware that a PF runs; devlink is asked first, then ethtool.
     fn firmware(

@@ -85,11 +85,16 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
     let mut said = Vec::new();
     for pf in pfs {
         let of_pf = |link: &&netlink::Link| link.parent_pci() == Some(pf);
-        let netdev = links.iter().find(of_pf).map(|link| &link.name);
+        let link = links.iter().find(of_pf);
+        let netdev = link.map(|link| &link.name);
+        // What is refused here would be a gap there; a recording has no such lines.
+        let eswitch = queries.eswitch(pf).ok().flatten();
+        let index = link.map(|link| link.index).filter(|_| eswitch.is_some());
         said.push(PfAnswers {
             pf,
-            // What is refused here would be a gap there; a recording has no such lines.
-            eswitch: queries.eswitch(pf).ok().flatten(),
+            eswitch,
+            steering: index.and_then(|_| queries.steering(pf).ok().flatten()),
+            tc_offload: index.and_then(|index| queries.tc_offload(pf, index).ok().flatten()),
             firmware: queries.firmware(pf, netdev).ok().flatten(),
         });
     }

@@ -202,9 +202,12 @@ fn netns_of(step: &Step) -> Option<&NetnsTarget> {
         Step::SetNumVfs { .. }
         | Step::SetAutoprobe { .. }
         | Step::SetEswitch { .. }
+        | Step::SetTcOffload { .. }
+        | Step::SetSteering { .. }
         | Step::SetVf { .. }
         | Step::Bind { .. }
         | Step::Rebind { .. }
+        | Step::SetVdpa { .. }
         | Step::AwaitNetdev { .. } => None,
     }
 }
@@ -253,9 +256,12 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
         Step::SetNumVfs { .. }
         | Step::SetAutoprobe { .. }
         | Step::SetEswitch { .. }
+        | Step::SetTcOffload { .. }
+        | Step::SetSteering { .. }
         | Step::SetVf { .. }
         | Step::Bind { .. }
         | Step::Rebind { .. }
+        | Step::SetVdpa { .. }
         | Step::AwaitNetdev { .. } => return Aim::Same,
     }
     Aim::At(step)

@@ -538,5 +538,6 @@ fn desired() -> Desired {
     };
     Desired {
         pfs: BTreeMap::from([(pf(), wanted)]),
+        ..Desired::default()
     }
 }

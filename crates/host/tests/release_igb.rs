@@ -54,6 +54,7 @@ fn wanted() -> Desired {
     };
     Desired {
         pfs: [(pf.pf, pf)].into(),
+        ..Desired::default()
     }
 }
 

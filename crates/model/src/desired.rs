@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::{
-    DriverName, EswitchMode, IfName, LinkType, Mtu, PciAddress, VdpaKind, VfIndex, VfRange,
+    DriverName, EswitchMode, IfName, LinkType, Mtu, PciAddress, RdmaNetnsMode, VdpaKind, VfIndex,
+    VfRange,
 };
 
 /// One `SriovNetworkNodePolicy`, read and checked.
@@ -126,6 +127,8 @@ impl fmt::Display for VfDriver {
 pub struct Desired {
     /// The PFs that somebody wants something of, by address.
     pub pfs: BTreeMap<PciAddress, PfDesired>,
+    /// How RDMA devices should relate to network namespaces; `None` for what the kernel starts with.
+    pub rdma_netns: Option<RdmaNetnsMode>,
 }
 
 /// What one PF should have.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
+
+use crate::ParseError;
 
 use crate::{
     AuxName, DriverName, EswitchMode, Guid, IfIndex, IfName, IommuGroup, LinkType, MacAddr,
-    NumaNode, OperState, PciAddress, PciClass, PciId, VdpaKind, VfIndex, VfState,
+    NumaNode, OperState, PciAddress, PciClass, PciId, SteeringMode, VdpaKind, VfIndex, VfState,
 };
 
 /// Every PCI function of a host that matters to virtfn, by address.
@@ -141,6 +144,13 @@ impl Function {
         self.netdev().map(|netdev| &netdev.name)
     }
 
+    /// Returns the vDPA device that virtfn and the operator make of the function.
+    #[must_use]
+    pub fn own_vdpa(&self) -> Option<&VdpaDevice> {
+        let name = vdpa_name(self.address);
+        self.vdpa.iter().find(|device| device.name == name)
+    }
+
     /// Names the function as people look for it: `ens1f0 (0000:3b:00.0)`.
     #[must_use]
     pub fn title(&self) -> String {
@@ -179,6 +189,11 @@ pub struct PfFacts {
     pub stride: Option<u16>,
     /// Eswitch mode; `None` when the driver has no devlink eswitch.
     pub eswitch: Option<EswitchMode>,
+    /// Does its netdev hand rules of tc to the hardware (`hw-tc-offload`)? `None` when it cannot, or
+    /// there is no eswitch to hand them to.
+    pub tc_offload: Option<bool>,
+    /// How its eswitch steers packets; `None` when the driver does not let that be chosen.
+    pub steering: Option<SteeringMode>,
     /// Running firmware, as devlink or else ethtool reports it.
     pub firmware: Option<String>,
     /// Its VFs, from the `virtfnN` links.
@@ -363,6 +378,21 @@ impl fmt::Display for RdmaNetnsMode {
     }
 }
 
+impl FromStr for RdmaNetnsMode {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "shared" => Ok(Self::Shared),
+            "exclusive" => Ok(Self::Exclusive),
+            _ => Err(ParseError::new(
+                text,
+                "an RDMA namespace mode: shared or exclusive",
+            )),
+        }
+    }
+}
+
 /// One vDPA device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VdpaDevice {
@@ -372,6 +402,13 @@ pub struct VdpaDevice {
     pub kind: Option<VdpaKind>,
     /// `/dev/vhost-vdpa-N`, with `vhost_vdpa`.
     pub device_node: Option<String>,
+}
+
+/// Returns the name of the vDPA device that virtfn makes of a function, as the operator does. A device
+/// by this name is theirs; any other is somebody else's.
+#[must_use]
+pub fn vdpa_name(function: PciAddress) -> String {
+    format!("vdpa:{function}")
 }
 
 /// Device nodes through which user space reaches a function bound to VFIO.

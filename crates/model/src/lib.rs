@@ -28,6 +28,7 @@ mod host;
 mod ids;
 mod inventory;
 mod net;
+mod node_pool;
 mod parse;
 mod pci;
 mod plan;
@@ -46,9 +47,10 @@ pub use host::{DiscoverError, Host, Scope, StepError};
 pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};
 pub use inventory::{
     Function, Gap, Holder, HolderKind, Inventory, Netdev, Netns, NodeUse, PfFacts, RdmaDevice,
-    RdmaNetnsMode, Role, SubFunction, VdpaDevice, VfFacts, VfioNode, is_uplink_port,
+    RdmaNetnsMode, Role, SubFunction, VdpaDevice, VfFacts, VfioNode, is_uplink_port, vdpa_name,
 };
-pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, VdpaKind};
+pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, SteeringMode, VdpaKind};
+pub use node_pool::{LabelCondition, LabelExpression, LabelSelector, NodePool};
 pub use parse::ParseError;
 pub use pci::{PciAddress, PciClass, PciId};
 pub use plan::{PfPlan, Plan, PlannedStep, Price, RebootReason};

@@ -117,6 +117,40 @@ impl FromStr for EswitchMode {
     }
 }
 
+/// How the eswitch of an NVIDIA NIC steers packets (devlink parameter `flow_steering_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SteeringMode {
+    /// By the device's firmware.
+    Dmfs,
+    /// By the driver, which writes the device's tables itself: many more rules a second.
+    Smfs,
+    /// By the device's hardware objects (ConnectX-6 Dx and later).
+    Hmfs,
+}
+
+impl fmt::Display for SteeringMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Dmfs => "dmfs",
+            Self::Smfs => "smfs",
+            Self::Hmfs => "hmfs",
+        })
+    }
+}
+
+impl FromStr for SteeringMode {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "dmfs" => Ok(Self::Dmfs),
+            "smfs" => Ok(Self::Smfs),
+            "hmfs" => Ok(Self::Hmfs),
+            _ => Err(ParseError::new(text, "a steering mode: dmfs, smfs or hmfs")),
+        }
+    }
+}
+
 /// Operational state of a netdev (RFC 2863, `IFLA_OPERSTATE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OperState {
@@ -185,6 +219,17 @@ pub enum VdpaKind {
     Virtio,
     /// `vhost_vdpa`: a character device for a VM.
     Vhost,
+}
+
+impl VdpaKind {
+    /// Returns the driver on the vDPA bus that offers a device so.
+    #[must_use]
+    pub fn driver(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio_vdpa",
+            Self::Vhost => "vhost_vdpa",
+        }
+    }
 }
 
 impl fmt::Display for VdpaKind {
@@ -262,7 +307,13 @@ impl FromStr for InterfaceAddress {
     }
 }
 
-serde_as_text!(EswitchMode, OperState, VdpaKind, InterfaceAddress);
+serde_as_text!(
+    EswitchMode,
+    SteeringMode,
+    OperState,
+    VdpaKind,
+    InterfaceAddress
+);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Holder, HolderKind, IfName, PciAddress, Step, VfIndex};
+use crate::{Holder, HolderKind, IfName, PciAddress, RdmaNetnsMode, Step, VfIndex};
 
 /// What would be done to a host, PF by PF. PFs do not depend on each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub enum RebootReason {
     KernelArguments(Vec<String>),
     /// The NIC's firmware reads its settings at start only.
     Firmware(String),
+    /// The kernel changes the namespace mode of RDMA only while no other network namespace exists.
+    RdmaNetns(RdmaNetnsMode),
 }
 
 impl fmt::Display for RebootReason {
@@ -96,6 +98,7 @@ impl fmt::Display for RebootReason {
                 write!(f, "kernel arguments {}", arguments.join(" "))
             }
             Self::Firmware(what) => write!(f, "firmware setting {what}"),
+            Self::RdmaNetns(mode) => write!(f, "RDMA namespace mode {mode}"),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DriverName, EswitchMode, IfName, InterfaceAddress, MacAddr, Mtu, Netns, PciAddress, VfAttr,
-    VfIndex,
+    DriverName, EswitchMode, IfName, InterfaceAddress, MacAddr, Mtu, Netns, PciAddress,
+    SteeringMode, VdpaKind, VfAttr, VfIndex,
 };
 
 /// One change that [`crate::Host::perform`] can make.
@@ -40,6 +40,20 @@ pub enum Step {
         /// The mode.
         mode: EswitchMode,
     },
+    /// Says whether the netdev of a PF hands rules of tc to the hardware.
+    SetTcOffload {
+        /// The PF.
+        pf: PciAddress,
+        /// Does it?
+        on: bool,
+    },
+    /// Sets how a PF's eswitch steers packets. A device that has only one way keeps it.
+    SetSteering {
+        /// The PF.
+        pf: PciAddress,
+        /// The way.
+        mode: SteeringMode,
+    },
     /// Sets one attribute of a VF through its PF.
     SetVf {
         /// The PF.
@@ -60,6 +74,14 @@ pub enum Step {
     Rebind {
         /// The function.
         function: PciAddress,
+    },
+    /// Makes the vDPA device of a function ([`crate::vdpa_name`]) and gives it its driver, or
+    /// removes it. vDPA devices by other names are left alone.
+    SetVdpa {
+        /// The function.
+        function: PciAddress,
+        /// What it is offered as; `None` removes it.
+        kind: Option<VdpaKind>,
     },
     /// Waits until a function has a netdev.
     AwaitNetdev {
@@ -141,9 +163,12 @@ impl Step {
             Self::SetNumVfs { pf, .. }
             | Self::SetAutoprobe { pf, .. }
             | Self::SetEswitch { pf, .. }
+            | Self::SetTcOffload { pf, .. }
+            | Self::SetSteering { pf, .. }
             | Self::SetVf { pf, .. } => *pf,
             Self::Bind { function, .. }
             | Self::Rebind { function }
+            | Self::SetVdpa { function, .. }
             | Self::AwaitNetdev { function }
             | Self::SetMtu { function, .. }
             | Self::SetUp { function, .. }
@@ -162,9 +187,12 @@ impl Step {
             Self::SetNumVfs { .. } => "set-num-vfs",
             Self::SetAutoprobe { .. } => "set-autoprobe",
             Self::SetEswitch { .. } => "set-eswitch",
+            Self::SetTcOffload { .. } => "set-tc-offload",
+            Self::SetSteering { .. } => "set-steering",
             Self::SetVf { .. } => "set-vf",
             Self::Bind { .. } => "bind",
             Self::Rebind { .. } => "rebind",
+            Self::SetVdpa { .. } => "set-vdpa",
             Self::AwaitNetdev { .. } => "await-netdev",
             Self::SetMtu { .. } => "set-mtu",
             Self::SetUp { .. } => "set-up",
@@ -190,9 +218,17 @@ impl fmt::Display for Step {
                 )
             }
             Self::SetEswitch { mode, .. } => write!(f, "set eswitch mode {mode}"),
+            Self::SetTcOffload { on, .. } => {
+                write!(f, "set hw-tc-offload {}", if *on { "on" } else { "off" })
+            }
+            Self::SetSteering { mode, .. } => write!(f, "set flow_steering_mode {mode}"),
             Self::SetVf { vf, attr, .. } => write!(f, "{vf}: set {attr}"),
             Self::Bind { to, .. } => write!(f, "bind to {to}"),
             Self::Rebind { .. } => f.write_str("rebind the driver"),
+            Self::SetVdpa {
+                kind: Some(kind), ..
+            } => write!(f, "have a {kind} vDPA device"),
+            Self::SetVdpa { kind: None, .. } => f.write_str("remove the vDPA device"),
             Self::AwaitNetdev { .. } => f.write_str("wait for the netdev"),
             Self::SetMtu { mtu, netns, .. } => write!(f, "set mtu {mtu}{}", InNetns(netns)),
             Self::SetUp { up, netns, .. } => {

@@ -24,12 +24,19 @@ const CMD_PORT_GET: u8 = 5;
 const CMD_ESWITCH_GET: u8 = 29;
 const CMD_ESWITCH_SET: u8 = 30;
 const CMD_PARAM_GET: u8 = 38;
+const CMD_PARAM_SET: u8 = 39;
 const CMD_INFO_GET: u8 = 51;
 
 const ATTR_BUS_NAME: u16 = 1;
 const ATTR_DEV_NAME: u16 = 2;
 const ATTR_ESWITCH_MODE: u16 = 25;
 const ATTR_PARAM_NAME: u16 = 81;
+const ATTR_PARAM_TYPE: u16 = 83;
+const ATTR_PARAM_VALUE_DATA: u16 = 86;
+const ATTR_PARAM_VALUE_CMODE: u16 = 87;
+
+/// `NLA_STRING`: the type of parameters whose values are words.
+const PARAM_TYPE_WORD: u8 = 5;
 
 /// Name of a device in devlink, written `pci/0000:3b:00.0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -239,6 +246,60 @@ pub fn info(socket: &mut Socket, device: &Handle) -> Result<Option<Info>, Reques
         |_| {},
         |attributes| Some(decode::info(attributes)),
     )
+}
+
+/// A value of a parameter that is a word, such as `smfs` of `flow_steering_mode`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WordParameter {
+    /// The word.
+    pub word: String,
+    /// When a value of this kind takes effect: 0 at once, 1 when the driver starts anew, 2 for ever.
+    pub when: u8,
+}
+
+/// Returns a parameter of a device that is a word; `None` when it has none of that name. Of several
+/// values it is the first, as everybody reads it.
+pub fn word_parameter(
+    socket: &mut Socket,
+    device: &Handle,
+    name: &str,
+) -> Result<Option<WordParameter>, RequestError> {
+    let outcome = one(
+        socket,
+        CMD_PARAM_GET,
+        device,
+        format_args!("read parameter {name} of {device}"),
+        |request| {
+            request.text(ATTR_PARAM_NAME, name);
+        },
+        decode::word_parameter,
+    );
+    match outcome {
+        Err(error) if error.is_invalid() => Ok(None),
+        outcome => outcome,
+    }
+}
+
+/// Sets a parameter of a device that is a word.
+pub fn set_word_parameter(
+    socket: &mut Socket,
+    device: &Handle,
+    name: &str,
+    value: &WordParameter,
+) -> Result<(), RequestError> {
+    let operation = format_args!("set parameter {name} of {device} to {}", value.word);
+    let family = Family::need(socket, FAMILY, operation)?;
+    let mut request = about(family, CMD_PARAM_SET, device);
+    fill_word(&mut request, name, value);
+    socket.change(operation, &mut request)
+}
+
+fn fill_word(request: &mut Request, name: &str, value: &WordParameter) {
+    request
+        .text(ATTR_PARAM_NAME, name)
+        .u8(ATTR_PARAM_TYPE, PARAM_TYPE_WORD)
+        .u8(ATTR_PARAM_VALUE_CMODE, value.when)
+        .text(ATTR_PARAM_VALUE_DATA, &value.word);
 }
 
 /// Returns an on/off parameter of a device, such as `enable_rdma`; `None` when it has none of that

@@ -1,11 +1,13 @@
-//! Driver and firmware of an interface (`ETHTOOL_GDRVINFO`).
+//! Driver and firmware of an interface (`ETHTOOL_GDRVINFO`), and its features.
 //!
-//! The one thing here that is no netlink: ethtool's netlink family does not carry it, so it is an
-//! ioctl, made on a netlink socket, whose namespace counts. Speed is not asked here; sysfs has it.
+//! The driver is the one thing here that is no netlink: ethtool's netlink family does not carry it, so it
+//! is an ioctl, made on a netlink socket, whose namespace counts. Speed is not asked here; sysfs has it.
 #![expect(
     unsafe_code,
     reason = "an ioctl with a pointer to a struct with a pointer has no safe wrapper"
 )]
+
+mod feature;
 
 use model::IfName;
 use rustix::io::Errno;
@@ -14,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Fault, RequestError};
 use crate::socket::Socket;
+
+pub(crate) use feature::fuzz_ethtool_feature;
+pub use feature::{feature, set_feature};
 
 const SIOCETHTOOL: rustix::ioctl::Opcode = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 3;

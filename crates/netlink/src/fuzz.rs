@@ -33,6 +33,11 @@ pub fn fuzz_devlink(data: &[u8]) {
     crate::devlink::fuzz_devlink(data);
 }
 
+/// Decodes arbitrary bytes as the features of an interface.
+pub fn fuzz_ethtool_feature(data: &[u8]) {
+    crate::ethtool::fuzz_ethtool_feature(data);
+}
+
 /// Decodes arbitrary bytes as vDPA answers.
 pub fn fuzz_vdpa(data: &[u8]) {
     crate::vdpa::fuzz_vdpa(data);

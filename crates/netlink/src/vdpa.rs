@@ -3,13 +3,15 @@
 //! A kernel without vDPA is `None`. What would surprise: removing a device that a VM uses waits
 //! for the VM.
 
+use std::fmt;
+
 use model::PciAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RequestError;
 use crate::generic::Family;
 use crate::socket::Socket;
-use crate::wire::Attributes;
+use crate::wire::{Attributes, Request};
 
 const FAMILY: &str = "vdpa";
 
@@ -69,25 +71,48 @@ pub fn devices(socket: &mut Socket) -> Result<Option<Vec<Device>>, RequestError>
         .map(Some)
 }
 
-/// Makes a vDPA device from a PCI function, with at most `queue_pairs` pairs of queues, or as many
-/// as the driver likes. Not every driver lets the number be chosen.
+/// What vDPA devices are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// A PCI function.
+    Pci(PciAddress),
+    /// A part of the kernel, such as `vduse`, whose devices are served by programs.
+    Software(String),
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(address) => address.fmt(f),
+            Self::Software(name) => f.pad(name),
+        }
+    }
+}
+
+/// Makes a vDPA device, with at most `queue_pairs` pairs of queues, or as many as the driver likes.
+/// Not every driver lets the number be chosen.
 pub fn create(
     socket: &mut Socket,
     name: &str,
-    parent: PciAddress,
+    parent: &Parent,
     queue_pairs: Option<u16>,
 ) -> Result<(), RequestError> {
     let operation = format_args!("create vDPA device {name} from {parent}");
     let family = Family::need(socket, FAMILY, operation)?;
     let mut request = family.request(CMD_DEV_NEW);
-    request
-        .text(ATTR_DEV_NAME, name)
-        .text(ATTR_MGMTDEV_BUS_NAME, "pci")
-        .text(ATTR_MGMTDEV_DEV_NAME, &parent.to_string());
+    fill_new(&mut request, name, parent, queue_pairs);
+    socket.change(operation, &mut request)
+}
+
+fn fill_new(request: &mut Request, name: &str, parent: &Parent, queue_pairs: Option<u16>) {
+    request.text(ATTR_DEV_NAME, name);
+    if matches!(parent, Parent::Pci(_)) {
+        request.text(ATTR_MGMTDEV_BUS_NAME, "pci");
+    }
+    request.text(ATTR_MGMTDEV_DEV_NAME, &parent.to_string());
     if let Some(pairs) = queue_pairs {
         request.u16(ATTR_DEV_NET_CFG_MAX_VQP, pairs);
     }
-    socket.change(operation, &mut request)
 }
 
 /// Removes a vDPA device.
@@ -121,7 +146,7 @@ pub(crate) fn fuzz_vdpa(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Request;
+    use crate::testing::attribute;
 
     fn attributes(fill: impl FnOnce(&mut Request)) -> Vec<u8> {
         let mut request = Request::new(0, &[]);
@@ -147,6 +172,28 @@ mod tests {
         );
         let json = serde_json::to_string(&device).unwrap();
         assert_eq!(serde_json::from_str::<Device>(&json).unwrap(), device);
+    }
+
+    /// `VDPA_ATTR_*` of Linux's `include/uapi/linux/vdpa.h`.
+    #[test]
+    fn a_new_device_is_asked_for_as_the_kernel_reads_it() {
+        let text = |kind, text: &str| attribute(kind, &[text.as_bytes(), &[0]].concat());
+        let asked = |parent: Parent, pairs| {
+            let mut request = Request::new(0, &[]);
+            fill_new(&mut request, "vdpa:0000:65:00.2", &parent, pairs);
+            request.payload().to_vec()
+        };
+        let pci = Parent::Pci("0000:65:00.2".parse().unwrap());
+        let wanted = [
+            text(4, "vdpa:0000:65:00.2"),
+            text(1, "pci"),
+            text(2, "0000:65:00.2"),
+            attribute(12, &32_u16.to_ne_bytes()),
+        ];
+        assert_eq!(asked(pci, Some(32)), wanted.concat());
+        let software = Parent::Software("vduse".to_owned());
+        let wanted = [text(4, "vdpa:0000:65:00.2"), text(2, "vduse")];
+        assert_eq!(asked(software, None), wanted.concat());
     }
 
     #[test]

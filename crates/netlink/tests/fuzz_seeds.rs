@@ -7,7 +7,7 @@ use netlink::fuzz;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 9] = [
     ("address", fuzz::fuzz_address),
     ("conversation", fuzz::fuzz_conversation),
     ("devlink", fuzz::fuzz_devlink),
@@ -16,6 +16,7 @@ const TARGETS: [(&str, Target); 8] = [
     ("route", fuzz::fuzz_route),
     ("uevent", fuzz::fuzz_uevent),
     ("vdpa", fuzz::fuzz_vdpa),
+    ("ethtool_feature", fuzz::fuzz_ethtool_feature),
 ];
 
 #[test]

@@ -122,6 +122,7 @@ mod tests {
         let wanted = wanted_pf("0000:01:00.0", 4);
         let wanted = model::Desired {
             pfs: [(wanted.pf, wanted)].into(),
+            ..model::Desired::default()
         };
         let plan = plan(&host.inventory(), &wanted);
         let price = &plan.pfs[0].steps[0].price;

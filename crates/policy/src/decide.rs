@@ -23,7 +23,7 @@ use crate::plan::{guid_errors, plan_with};
 use crate::vendor::mellanox::{
     self, FirmwareChange, FirmwareError, FirmwareReport, Fit, WantedNic,
 };
-use crate::{GuidError, Owned, release};
+use crate::{GuidError, Owned, RdmaFacts, RdmaNeed, rdma_need, release};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +38,8 @@ pub struct Circumstances {
     /// What the firmware of NICs said, by the address that [`mellanox::lacking`] gives; or why it
     /// said nothing.
     pub firmware: BTreeMap<PciAddress, Result<FirmwareReport, String>>,
+    /// What keeps the RDMA mode; `None` when that could not be told.
+    pub rdma: Option<RdmaFacts>,
     /// PFs for whose VFs the kernel had no memory space.
     pub starved: BTreeSet<PciAddress>,
     /// The administrator's file of GUIDs; `None` when there is none, and they are derived.
@@ -59,6 +61,8 @@ pub struct Decision {
     pub kernel: KernelNeeds,
     /// What is to be done about firmware.
     pub firmware: Vec<FirmwareNeed>,
+    /// What is to be done about the RDMA mode; `None` for nothing.
+    pub rdma: Option<RdmaNeed>,
     /// Why VFs cannot be given GUIDs.
     pub guid_errors: Vec<GuidError>,
 }
@@ -76,7 +80,10 @@ impl Decision {
     /// Is there nothing to do? What is only advised does not count.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.kernel.reboot().is_none() && self.firmware.is_empty()
+        self.plan.is_empty()
+            && self.kernel.reboot().is_none()
+            && self.firmware.is_empty()
+            && self.rdma.is_none()
     }
 
     /// Returns why a reboot is needed, each cause once.
@@ -86,7 +93,9 @@ impl Decision {
             let change = need.change.as_ref().ok()?;
             change.reboot()
         });
-        self.kernel.reboot().into_iter().chain(firmware).collect()
+        let rdma = self.rdma.as_ref().and_then(RdmaNeed::reboot);
+        let kernel = self.kernel.reboot();
+        kernel.into_iter().chain(firmware).chain(rdma).collect()
     }
 }
 
@@ -130,6 +139,9 @@ pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Deci
         forget: release.forget,
         kernel,
         firmware,
+        rdma: known
+            .rdma
+            .and_then(|facts| rdma_need(seen.rdma_netns, wanted.rdma_netns, facts)),
         guid_errors: wanted
             .pfs
             .values()
@@ -226,11 +238,16 @@ fn postpone_vfio(pf: &mut PfPlan, reason: &RebootReason) {
     }
 }
 
-/// Says of all steps about the VFs of a PF that they wait for a reboot.
+/// Says of all steps about the VFs of a PF, and about the switch that is for them, that they wait for a
+/// reboot.
 fn postpone_vfs(pf: &mut PfPlan, reason: &RebootReason) {
     for planned in &mut pf.steps {
         let is_of_pf = planned.step.function() == pf.pf;
-        if !is_of_pf || matches!(planned.step, Step::SetNumVfs { .. }) {
+        let is_for_vfs = matches!(
+            planned.step,
+            Step::SetNumVfs { .. } | Step::SetEswitch { .. } | Step::SetSteering { .. }
+        );
+        if !is_of_pf || is_for_vfs {
             planned.price.reboot = Some(reason.clone());
         }
     }

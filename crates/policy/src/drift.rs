@@ -7,7 +7,9 @@
 //! configures) is a difference all the same.
 
 use model::{BindTarget, VfIndex};
-use model::{Desired, IfName, Inventory, PciAddress, PfDesired, PfPlan, Plan, PlannedStep, Step};
+use model::{
+    Desired, EswitchMode, IfName, Inventory, PciAddress, PfDesired, PfPlan, Plan, PlannedStep, Step,
+};
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +76,10 @@ fn differences(seen: &Inventory, wanted: &PfDesired, plan: Option<&PfPlan>) -> V
         let seen = facts.num_vfs.to_string();
         found.push(of_pf("number of VFs", wanted.num_vfs.to_string(), &seen));
     }
+    let mode = wanted.eswitch.unwrap_or(EswitchMode::Legacy);
+    if let Some(has) = facts.eswitch.filter(|has| *has != mode) {
+        found.push(of_pf("eswitch mode", mode.to_string(), &has.to_string()));
+    }
     let link = pf.netdev().map(|netdev| netdev.link_type);
     if let (Some(wanted), Some(seen)) = (wanted.link_type, link)
         && wanted != seen
@@ -97,10 +103,21 @@ fn differences(seen: &Inventory, wanted: &PfDesired, plan: Option<&PfPlan>) -> V
 fn of_step(plan: &PfPlan, planned: &PlannedStep) -> Option<Difference> {
     let before = planned.before.as_deref()?;
     let (what, wanted) = match &planned.step {
-        // The number is told by itself, as two steps may stand for one difference; autoprobe is off only
-        // while VFs are bound one by one.
-        Step::SetNumVfs { .. } | Step::SetAutoprobe { .. } => return None,
-        Step::SetEswitch { mode, .. } => ("eswitch mode", mode.to_string()),
+        // Number and mode are told by themselves, as two steps may stand for one difference; autoprobe is
+        // off, and VFs are without drivers, only for the moment; the rest goes with the mode.
+        Step::SetNumVfs { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetEswitch { .. }
+        | Step::SetSteering { .. }
+        | Step::SetTcOffload { .. }
+        | Step::Bind {
+            to: BindTarget::Nothing,
+            ..
+        } => return None,
+        Step::SetVdpa { kind, .. } => (
+            "vDPA device",
+            kind.map_or("none".to_owned(), |kind| kind.to_string()),
+        ),
         Step::SetVf { attr, .. } => (attr.name(), without_name(&attr.to_string(), attr.name())),
         Step::Bind { to, .. } => (
             "driver",

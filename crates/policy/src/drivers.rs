@@ -22,6 +22,21 @@ pub struct PfDriver {
     pub pins_mac: bool,
     /// Spoof checking of a new VF, for a driver that does not report it.
     pub spoof_check: Option<bool>,
+    /// What must be first when the eswitch goes to switchdev mode.
+    pub eswitch_order: EswitchOrder,
+    /// Module that makes vDPA devices of its VFs, where that is another one.
+    pub vdpa_module: Option<&'static str>,
+}
+
+/// What must be first when the eswitch of a PF goes to switchdev mode. The orders are those of the
+/// operator's daemon, which has them from the drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EswitchOrder {
+    /// The VFs, without drivers: before some kernels the mode cannot even be read without VFs
+    /// (`mlx5`, before 5.0), and `bnxt_en` has no switch without them.
+    VfsFirst,
+    /// The mode: with VFs the driver refuses.
+    ModeFirst,
 }
 
 /// What the kernel's interface promises.
@@ -32,6 +47,8 @@ const PROMISED: PfDriver = PfDriver {
     tags_dot1ad: true,
     pins_mac: true,
     spoof_check: None,
+    eswitch_order: EswitchOrder::VfsFirst,
+    vdpa_module: None,
 };
 
 const DRIVERS: [PfDriver; 6] = [
@@ -61,10 +78,12 @@ const DRIVERS: [PfDriver; 6] = [
         spoof_check: Some(true),
         ..PROMISED
     },
-    // E810. 802.1ad depends on the firmware's VLAN mode, so the kernel is asked.
+    // E810. 802.1ad depends on the firmware's VLAN mode, so the kernel is asked. "Changing eswitch mode is
+    // allowed only if there is no VFs created" (`ice_eswitch_mode_set`).
     PfDriver {
         name: "ice",
         spoof_check: Some(true),
+        eswitch_order: EswitchOrder::ModeFirst,
         ..PROMISED
     },
     // ConnectX. The admin MAC does not reach a VF whose driver runs: its netdev is set too, and may
@@ -74,6 +93,7 @@ const DRIVERS: [PfDriver; 6] = [
         tags_dot1ad: false,
         pins_mac: false,
         spoof_check: Some(false),
+        vdpa_module: Some("mlx5_vdpa"),
         ..PROMISED
     },
     // NetXtreme-C/E.

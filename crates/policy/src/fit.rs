@@ -5,7 +5,10 @@
 //! eswitch mode of a PF that somebody else looks after.
 
 use crate::vendor::mellanox;
-use model::{Code, Desired, EswitchMode, Explain, Function, Inventory, Mtu, PciAddress, PfDesired};
+use model::{
+    Code, Desired, EswitchMode, Explain, Function, Inventory, Mtu, PciAddress, PfDesired, VfDriver,
+    VfGroup,
+};
 
 /// Something wanted of a PF that it cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,14 @@ pub enum MisfitProblem {
         /// How many it offers.
         offered: u16,
     },
+    /// vDPA devices where there can be none.
+    #[error("VFs {range} are wanted with vDPA devices, and {why}")]
+    NoVdpa {
+        /// The VFs.
+        range: model::VfRange,
+        /// Why there can be none.
+        why: NoVdpa,
+    },
     /// More VFs than somebody else made.
     #[error("{wanted} VFs made by somebody else are wanted, and there are {made}")]
     NotThatManyMade {
@@ -62,12 +73,47 @@ pub enum MisfitProblem {
     },
 }
 
+/// Why VFs cannot have vDPA devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoVdpa {
+    /// The PF is wanted in legacy mode.
+    #[error("the PF is wanted in legacy mode")]
+    Legacy,
+    /// The VFs are wanted on another driver than the kernel's own.
+    #[error("their driver is not the kernel's own")]
+    Driver,
+}
+
+impl NoVdpa {
+    /// Says what the user can do.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Legacy => "set eSwitchMode to switchdev, or leave out vdpaType",
+            Self::Driver => "set deviceType to netdevice, or leave out vdpaType",
+        }
+    }
+}
+
+/// Returns why VFs that are wanted with vDPA devices cannot have them.
+pub(crate) fn why_no_vdpa(wanted: &PfDesired, group: &VfGroup) -> Option<NoVdpa> {
+    group.vdpa?;
+    if group.driver != VfDriver::Kernel {
+        Some(NoVdpa::Driver)
+    } else if wanted.eswitch != Some(EswitchMode::Switchdev) {
+        Some(NoVdpa::Legacy)
+    } else {
+        None
+    }
+}
+
 impl Explain for Misfit {
     fn code(&self) -> Code {
         Code::new(match self.problem {
             MisfitProblem::NotSeen => "no-such-pf",
             MisfitProblem::NoSriov => "no-sriov",
             MisfitProblem::TooManyVfs { .. } => "too-many-vfs",
+            MisfitProblem::NoVdpa { .. } => "no-vdpa",
             MisfitProblem::NotThatManyMade { .. }
             | MisfitProblem::MtuNotSet { .. }
             | MisfitProblem::EswitchNotSet { .. } => "externally-managed",
@@ -83,6 +129,7 @@ impl Explain for Misfit {
                 "switch SR-IOV on in the device's firmware".to_owned()
             }
             MisfitProblem::TooManyVfs { offered, .. } => format!("set numVfs to {offered} or less"),
+            MisfitProblem::NoVdpa { why, .. } => why.remedy().to_owned(),
             MisfitProblem::NotThatManyMade { made, .. } => format!(
                 "make more VFs where the PF is managed, set numVfs to {made} or less, or leave out \
                  externallyManaged"
@@ -123,6 +170,12 @@ fn problems(pf: Option<&Function>, wanted: &PfDesired) -> Vec<MisfitProblem> {
         return vec![MisfitProblem::NoSriov];
     };
     let mut problems = Vec::new();
+    for group in &wanted.groups {
+        if let Some(why) = why_no_vdpa(wanted, group) {
+            let range = group.range;
+            problems.push(MisfitProblem::NoVdpa { range, why });
+        }
+    }
     if !wanted.externally_managed {
         if wanted.num_vfs > facts.total_vfs && !mellanox::can_offer_more(pf.id) {
             problems.push(MisfitProblem::TooManyVfs {
@@ -164,6 +217,7 @@ mod tests {
     fn told(seen: &Inventory, wanted: PfDesired) -> String {
         let desired = Desired {
             pfs: [(wanted.pf, wanted)].into(),
+            ..Desired::default()
         };
         let misfits = misfits(seen, &desired);
         let lines = misfits.iter().map(|misfit| {

@@ -5,11 +5,13 @@
 //! 1. no VFs, when their number or the eswitch mode changes: the kernel refuses to go from one number
 //!    to another;
 //! 2. eswitch mode, PF MTU (only ever raised) and PF link, while no VF can suffer from the reset that
-//!    they cause, and because some drivers refuse VFs on a PF that is down;
+//!    they cause, and because some drivers refuse VFs on a PF that is down; most drivers want the VFs
+//!    made before their eswitch is switched, and without a driver meanwhile ([`number`]);
 //! 3. the wanted number of VFs; when some of them are for another driver than the kernel's own, without
 //!    a driver, because probing one only to take it away again costs more than all the rest;
-//! 4. the VFs' drivers, then a wait for their netdevs, then their MTU: all of one kind before the
-//!    next, because netdevs appear on their own time. New VFs get drivers by themselves again then.
+//! 4. the VFs' drivers, then a wait for their netdevs, then their MTU and their vDPA devices: all of one
+//!    kind before the next, because netdevs appear on their own time. New VFs get drivers by
+//!    themselves again then.
 //!
 //! What would surprise:
 //!
@@ -23,14 +25,16 @@
 //! - A PF that nobody wants anything of is left alone, and so is one that is not seen any more.
 
 mod guids;
+mod number;
+mod vdpa;
 mod vfs;
 
 #[cfg(test)]
 mod tests;
 
 use model::{
-    Desired, EswitchMode, Function, GuidRule, Holder, Inventory, NetnsTarget, PciAddress,
-    PfDesired, PfFacts, PfPlan, Plan, PlannedStep, Price, Step, VfDriver, VfGroup, VfIndex,
+    Desired, Function, GuidRule, Holder, Inventory, Netdev, NetnsTarget, PciAddress, PfDesired,
+    PfFacts, PfPlan, Plan, PlannedStep, Price, Step,
 };
 
 pub(crate) use guids::guid_errors;
@@ -52,7 +56,9 @@ pub(crate) fn plan_with(seen: &Inventory, wanted: &Desired, guids: Guids<'_>) ->
         if !wanted.externally_managed {
             planner.pf();
         }
-        planner.vfs();
+        if !planner.ends_early {
+            planner.vfs();
+        }
         if planner.by_hand {
             planner.autoprobe(true);
         }
@@ -74,6 +80,12 @@ struct Planner<'a> {
     are_new: bool,
     /// Are new VFs bound one by one, with autoprobe off meanwhile?
     by_hand: bool,
+    /// Have the VFs that are seen lost their drivers, because the eswitch is switched around them?
+    are_unbound: bool,
+    /// Is the eswitch switched after the VFs are made, so that taking that back takes their drivers?
+    is_switched_late: bool,
+    /// Can nothing be planned before the VFs are seen?
+    ends_early: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -99,60 +111,10 @@ impl<'a> Planner<'a> {
             },
             are_new: false,
             by_hand: false,
+            are_unbound: false,
+            is_switched_late: false,
+            ends_early: false,
         }
-    }
-
-    fn pf(&mut self) {
-        let pf = self.pf.address;
-        let count = self.wanted.num_vfs;
-        let had = self.facts.num_vfs;
-        let mode = self.wanted.eswitch.unwrap_or(EswitchMode::Legacy);
-        let former_mode = self.facts.eswitch.filter(|former| *former != mode);
-        self.are_new = had != count || former_mode.is_some();
-        if self.are_new && had > 0 {
-            let price = Price {
-                interrupts: self.holders(),
-                destroys_vfs: true,
-                reboot: None,
-            };
-            self.priced(
-                Step::SetNumVfs { pf, count: 0 },
-                Some(format!("{had} VFs")),
-                Some(Step::SetNumVfs { pf, count: had }),
-                price,
-            );
-        }
-        if let Some(former) = former_mode {
-            self.step(
-                Step::SetEswitch { pf, mode },
-                Some(former.to_string()),
-                Some(Step::SetEswitch { pf, mode: former }),
-            );
-        }
-        self.pf_netdev();
-        if self.are_new && count > 0 {
-            self.by_hand = self.facts.autoprobe == Some(true) && self.is_better_by_hand();
-            if self.by_hand {
-                self.autoprobe(false);
-            }
-            self.step(
-                Step::SetNumVfs { pf, count },
-                Some("0 VFs".to_owned()),
-                Some(Step::SetNumVfs { pf, count: 0 }),
-            );
-        }
-    }
-
-    /// Is a driver wanted for some VF that autoprobe would not choose, or one that must not run yet? Only where all VFs can be named:
-    /// each must be bound.
-    fn is_better_by_hand(&self) -> bool {
-        let count = self.wanted.num_vfs;
-        let is_named = |group: &VfGroup| {
-            matches!(group.driver, VfDriver::Named(_)) && group.range.first().0 < count
-        };
-        let last = VfIndex(count.saturating_sub(1));
-        let is_some_named = self.wanted.groups.iter().any(is_named);
-        (is_some_named || guids::is_infiniband(self.pf)) && self.predicted(last).is_some()
     }
 
     fn autoprobe(&mut self, on: bool) {
@@ -165,42 +127,42 @@ impl<'a> Planner<'a> {
         );
     }
 
-    fn pf_netdev(&mut self) {
+    /// Returns the PF's netdev, where its link and MTU can be set.
+    fn netdev(&self) -> Option<&'a Netdev> {
+        let netdev = self.pf.netdev();
+        netdev.filter(|netdev| netdev.netns == NetnsTarget::Host.netns())
+    }
+
+    fn pf_mtu(&mut self) {
         let function = self.pf.address;
-        let netns = NetnsTarget::Host;
-        let Some(netdev) = self
-            .pf
-            .netdev()
-            .filter(|netdev| netdev.netns == netns.netns())
-        else {
+        let Some(netdev) = self.netdev() else { return };
+        let Some(mtu) = self.wanted.mtu.filter(|mtu| mtu.get() > netdev.mtu) else {
             return;
         };
-        if let Some(mtu) = self.wanted.mtu.filter(|mtu| mtu.get() > netdev.mtu) {
-            // The driver resets the port, and with it the VFs that are there.
-            let price = Price {
-                interrupts: if self.are_new {
-                    Vec::new()
-                } else {
-                    self.holders()
-                },
-                ..Price::default()
-            };
-            let undo = model::Mtu::new(netdev.mtu).map(|mtu| Step::SetMtu {
-                function,
-                netns: netns.clone(),
-                mtu,
-            });
-            let step = Step::SetMtu {
-                function,
-                netns: netns.clone(),
-                mtu,
-            };
-            self.priced(step, Some(format!("mtu {}", netdev.mtu)), undo, price);
-        }
-        if !netdev.admin_up {
+        // The driver resets the port, and with it the VFs that are there.
+        let price = Price {
+            interrupts: if self.are_new || self.are_unbound {
+                Vec::new()
+            } else {
+                self.holders()
+            },
+            ..Price::default()
+        };
+        let set = |mtu| Step::SetMtu {
+            function,
+            netns: NetnsTarget::Host,
+            mtu,
+        };
+        let undo = model::Mtu::new(netdev.mtu).map(set);
+        self.priced(set(mtu), Some(format!("mtu {}", netdev.mtu)), undo, price);
+    }
+
+    fn pf_link(&mut self) {
+        let function = self.pf.address;
+        if self.netdev().is_some_and(|netdev| !netdev.admin_up) {
             let up = |up| Step::SetUp {
                 function,
-                netns: netns.clone(),
+                netns: NetnsTarget::Host,
                 up,
             };
             self.step(up(true), Some("down".to_owned()), Some(up(false)));

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fixtures::{FakeHost, igb, inventory, mlx5, parsed};
+use fixtures::{FakeHost, ice, igb, inventory, mlx5, parsed};
 use model::{
     AttachInterface, AttachRequest, BindTarget, Desired, EswitchMode, Holder, HolderKind, Host,
-    Inventory, LinkPolicy, Mbps, Mtu, NodePolicy, PciAddress, Pcp, Plan, Step, VfDriver,
+    Inventory, LinkPolicy, Mbps, Mtu, NodePolicy, PciAddress, Pcp, Plan, Step, VdpaKind, VfDriver,
     VfSettings, VlanId, VlanProto, VlanTag,
 };
 use proptest::prelude::*;
@@ -23,6 +23,16 @@ enum Past {
     Vfio,
     Unbound,
     Held,
+    Vdpa,
+}
+
+/// What a PF is.
+#[derive(Clone, Copy, Debug)]
+enum Nic {
+    Igb,
+    Ice,
+    Mlx5,
+    Switch,
 }
 
 fn hosts() -> impl Strategy<Value = FakeHost> {
@@ -31,9 +41,10 @@ fn hosts() -> impl Strategy<Value = FakeHost> {
         1 => Just(Past::Vfio),
         1 => Just(Past::Unbound),
         1 => Just(Past::Held),
+        1 => Just(Past::Vdpa),
     ];
     let pf = (
-        any::<bool>(),
+        select(vec![Nic::Igb, Nic::Ice, Nic::Mlx5, Nic::Switch]),
         proptest::collection::vec(past, 0..=7),
         any::<bool>(),
         select(vec![1500, 9000]),
@@ -43,12 +54,14 @@ fn hosts() -> impl Strategy<Value = FakeHost> {
         let built = pfs
             .iter()
             .enumerate()
-            .map(|(at, (is_igb, vfs, up, mtu, autoprobe))| {
+            .map(|(at, (nic, vfs, up, mtu, autoprobe))| {
                 let address = format!("0000:{:02x}:00.0", at + 1);
-                let pf = if *is_igb {
-                    igb(&address, NAMES[at])
-                } else {
-                    mlx5(&address, NAMES[at])
+                let pf = match nic {
+                    Nic::Igb => igb(&address, NAMES[at]),
+                    Nic::Ice => ice(&address, NAMES[at]),
+                    Nic::Mlx5 => mlx5(&address, NAMES[at]),
+                    Nic::Switch => mlx5(&address, NAMES[at])
+                        .facts(|facts| facts.eswitch = Some(EswitchMode::Switchdev)),
                 };
                 pf.with_vfs(u16::try_from(vfs.len()).unwrap())
                     .facts(|facts| facts.autoprobe = *autoprobe)
@@ -85,6 +98,11 @@ fn befall(host: &mut FakeHost, vf: PciAddress, past: Past) {
             .unwrap(),
         Past::Unbound => host.perform(&bind(BindTarget::Nothing)).unwrap(),
         Past::Held => host.set_holder(vf, Some(holder())),
+        Past::Vdpa => {
+            let kind = Some(VdpaKind::Vhost);
+            // Only a switch makes them.
+            let _made = host.perform(&Step::SetVdpa { function: vf, kind });
+        }
     }
 }
 
@@ -105,12 +123,17 @@ fn policies() -> impl Strategy<Value = Vec<NodePolicy>> {
         select(vec![None, Mtu::new(1400), Mtu::new(9000)]),
         any::<bool>(),
         select(vec![10_u8, 50, 99]),
-        prop_oneof![4 => Just(None), 1 => Just(Some(EswitchMode::Switchdev))],
+        prop_oneof![
+            4 => Just((None, None)),
+            1 => Just((Some(EswitchMode::Switchdev), None)),
+            1 => Just((Some(EswitchMode::Switchdev), Some(VdpaKind::Vhost))),
+            1 => Just((Some(EswitchMode::Switchdev), Some(VdpaKind::Virtio))),
+        ],
         any::<bool>(),
     );
     proptest::collection::vec(one, 0..=4).prop_map(|all| {
         let built = all.into_iter().enumerate().map(
-            |(at, (names, range, num_vfs, mtu, vfio, priority, eswitch, shared))| {
+            |(at, (names, range, num_vfs, mtu, vfio, priority, (eswitch, vdpa), shared))| {
                 let names = names.iter().map(|name| match range {
                     Some((a, b)) => format!("{name}#{}-{}", a.min(b), a.max(b)),
                     None => (*name).to_owned(),
@@ -121,6 +144,7 @@ fn policies() -> impl Strategy<Value = Vec<NodePolicy>> {
                     p.mtu = mtu;
                     p.priority = priority;
                     p.eswitch = eswitch;
+                    p.vdpa = vdpa.filter(|_| !vfio);
                     if vfio {
                         p.driver = VfDriver::Named(parsed("vfio-pci"));
                     }
@@ -145,6 +169,18 @@ fn perform<'a>(host: &mut FakeHost, steps: impl IntoIterator<Item = &'a Step>) {
     }
 }
 
+/// Plans and performs until nothing is left, as often as a plan may be cut.
+fn converge(host: &mut FakeHost, plan: impl Fn(&Inventory) -> Plan) -> Plan {
+    for _cut in 0..3 {
+        let all = plan(&host.inventory());
+        perform(host, &steps(&all));
+        if all.pfs.iter().all(|pf| !pf.is_cut) {
+            break;
+        }
+    }
+    plan(&host.inventory())
+}
+
 fn steps(plan: &Plan) -> Vec<Step> {
     plan.steps().map(|planned| planned.step.clone()).collect()
 }
@@ -160,6 +196,8 @@ fn is_restored(before: &Inventory, after: &Inventory, plan: &Plan) -> Result<(),
         let now = after.get(pf.address).unwrap();
         prop_assert_eq!(now.pf().unwrap().num_vfs, facts.num_vfs);
         prop_assert_eq!(now.pf().unwrap().eswitch, facts.eswitch);
+        prop_assert_eq!(now.pf().unwrap().steering, facts.steering);
+        prop_assert_eq!(now.pf().unwrap().tc_offload, facts.tc_offload);
         prop_assert_eq!(&now.netdevs, &pf.netdevs);
     }
     let destroyed: BTreeSet<PciAddress> = plan
@@ -244,10 +282,8 @@ proptest! {
         let mut host = host;
         let seen = host.inventory();
         let wanted = wanted(&seen, &policies);
-        let all = plan(&seen, &wanted);
-        prop_assert!(all.pfs.iter().all(|pf| !pf.is_cut));
-        perform(&mut host, &steps(&all));
-        prop_assert_eq!(render(&plan(&host.inventory(), &wanted)), "nothing to do\n");
+        let rest = converge(&mut host, |seen| plan(seen, &wanted));
+        prop_assert_eq!(render(&rest), "nothing to do\n");
         for (pf, facts) in seen.pfs() {
             let now = host.inventory();
             prop_assert_eq!(now.get(pf.address).unwrap().pf().unwrap().autoprobe, facts.autoprobe);
@@ -275,9 +311,8 @@ proptest! {
         let wanted = wanted(&host.inventory(), &policies);
         let all = steps(&plan(&host.inventory(), &wanted));
         perform(&mut host, &all[..at.index(all.len() + 1)]);
-        let rest = steps(&plan(&host.inventory(), &wanted));
-        perform(&mut host, &rest);
-        prop_assert!(plan(&host.inventory(), &wanted).is_empty());
+        let rest = converge(&mut host, |seen| plan(seen, &wanted));
+        prop_assert_eq!(render(&rest), "nothing to do\n");
     }
 
     #[test]
@@ -298,8 +333,7 @@ proptest! {
         }
         let all = steps(&all.plan);
         perform(&mut host, &all[..at.index(all.len() + 1)]);
-        let rest = decide(&host.inventory(), &wanted, &known);
-        perform(&mut host, &steps(&rest.plan));
+        converge(&mut host, |seen| decide(seen, &wanted, &known).plan);
         let end = decide(&host.inventory(), &wanted, &known);
         prop_assert!(end.is_empty(), "{}", render(&end.plan));
         let unwanted = known.owned.keys().filter(|pf| !wanted.pfs.contains_key(pf));
@@ -360,8 +394,12 @@ proptest! {
         for planned in all.steps() {
             let function = planned.step.function();
             let of_pf = |vf: &&PciAddress| seen.get(**vf).unwrap().vf().unwrap().pf == function;
-            // Setting a PF up takes nothing from anybody.
-            let hit: BTreeSet<PciAddress> = if matches!(planned.step, Step::SetUp { up: true, .. }) {
+            // Setting a PF up takes nothing from anybody, nor does letting it take rules.
+            let is_harmless = matches!(
+                planned.step,
+                Step::SetUp { up: true, .. } | Step::SetTcOffload { on: true, .. }
+            );
+            let hit: BTreeSet<PciAddress> = if is_harmless {
                 BTreeSet::new()
             } else {
                 in_use.iter().filter(|vf| **vf == function || of_pf(vf)).copied().collect()

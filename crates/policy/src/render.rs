@@ -13,6 +13,7 @@ use std::fmt::Write;
 
 use model::{PfPlan, Plan, PlannedStep, Step, VfIndex};
 
+use crate::RdmaNeed;
 use crate::decide::{Decision, FirmwareNeed};
 use crate::kernel::{KernelNeeds, Urgency};
 use crate::vendor::mellanox;
@@ -20,7 +21,9 @@ use crate::vendor::mellanox;
 /// Writes all that is to be done: the plan, then firmware and kernel, then records that go.
 #[must_use]
 pub fn render_decision(decision: &Decision) -> String {
-    let has_other_work = !decision.firmware.is_empty() || decision.kernel.reboot().is_some();
+    let has_other_work = !decision.firmware.is_empty()
+        || decision.kernel.reboot().is_some()
+        || decision.rdma.is_some();
     let mut text = if decision.plan.is_empty() && has_other_work {
         String::new()
     } else {
@@ -30,6 +33,9 @@ pub fn render_decision(decision: &Decision) -> String {
         render_firmware(need, &mut text);
     }
     render_kernel(&decision.kernel, &mut text);
+    if let Some(need) = &decision.rdma {
+        render_rdma(need, &mut text);
+    }
     for pf in &decision.forget {
         line(
             &mut text,
@@ -72,6 +78,22 @@ fn render_kernel(needs: &KernelNeeds, text: &mut String) {
             text,
             &format!("  {:<width$}   {urgency}: {}", need.argument, need.why),
         );
+    }
+}
+
+fn render_rdma(need: &RdmaNeed, text: &mut String) {
+    let price = need.reboot().map_or("", |_| "needs a reboot");
+    line(text, &format!("rdma   {price}"));
+    if let Some(kept) = need.kept {
+        line(text, &format!("  {kept}"));
+    }
+    if let Some(mode) = need.mode {
+        let when = if need.needs_reboot {
+            "   after a reboot, since other network namespaces exist"
+        } else {
+            ""
+        };
+        line(text, &format!("  set namespace mode {mode}{when}"));
     }
 }
 

@@ -251,7 +251,9 @@ fn disturbed(seen: &Inventory, step: &Step) -> Vec<PciAddress> {
     // A port that is reset takes the traffic of its VFs along.
     let with_vfs = |pf: &PciAddress| [*pf].into_iter().chain(vfs_of(pf)).collect();
     match step {
-        Step::SetNumVfs { pf, .. } | Step::SetEswitch { pf, .. } => with_vfs(pf),
+        Step::SetNumVfs { pf, .. } | Step::SetEswitch { pf, .. } | Step::SetSteering { pf, .. } => {
+            with_vfs(pf)
+        }
         Step::SetVf { pf, vf, .. } => seen
             .vf_of(*pf, *vf)
             .map(|function| function.address)
@@ -269,7 +271,9 @@ fn disturbed(seen: &Inventory, step: &Step) -> Vec<PciAddress> {
         Step::SetMac { function, .. }
         | Step::Rename { function, .. }
         | Step::RemoveAddress { function, .. } => vec![*function],
+        Step::SetVdpa { function, .. } => vec![*function],
         Step::SetAutoprobe { .. }
+        | Step::SetTcOffload { .. }
         | Step::AwaitNetdev { .. }
         | Step::SetUp { up: true, .. }
         | Step::AddAddress { .. } => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Code, Explain, NodePolicy, Origin};
+use model::{Code, Explain, NodePolicy, NodePool, Origin};
 
 use super::node_policy::{SCHEMA, SriovNetworkNodePolicy};
 use super::schema::{self, shorten};
@@ -11,6 +11,7 @@ use crate::field::{FieldPath, FieldProblem};
 use crate::yaml::{self, Node, Value};
 
 mod node_state;
+mod pool_config;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,8 @@ pub struct PolicyDocuments {
     pub policies: Vec<NodePolicy>,
     /// Node states, another way to say what a host should have, in the order of the file.
     pub node_states: Vec<NodeStateDocument>,
+    /// Pools of nodes, which say what policies do not, in the order of the file.
+    pub node_pools: Vec<NodePool>,
     /// What was ignored, as upstream's API server would warn.
     pub warnings: Vec<Warning>,
 }
@@ -153,12 +156,12 @@ const INVALID: Code = Code::new("policy-invalid");
 ///
 /// `file` is the name that errors show. Nothing is returned of a file with an error in it: a
 /// half-read set of policies would take the VFs of the other half away. A node state is an error
-/// here, see [`read_documents`].
+/// here, as is a pool of nodes, see [`read_documents`].
 pub fn read_policies(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFileError> {
     read(text, file, false)
 }
 
-/// Reads the policies and the node states of a file, as [`read_policies`] does.
+/// Reads the policies, the node states and the pools of nodes of a file, as [`read_policies`] does.
 ///
 /// What the two mean together is for the caller to say: upstream makes the one out of the other.
 pub fn read_documents(text: &str, file: &str) -> Result<PolicyDocuments, PolicyFileError> {
@@ -213,7 +216,13 @@ impl Reader<'_> {
         match (version, node.text("kind").unwrap_or_default()) {
             (API_VERSION, KIND) => self.policy(node),
             (API_VERSION, node_state::KIND) if self.takes_node_states => self.node_state(node),
-            (API_VERSION, "SriovNetworkNodePolicyList" | "SriovNetworkNodeStateList")
+            (API_VERSION, pool_config::KIND) if self.takes_node_states => self.pool_config(node),
+            (
+                API_VERSION,
+                "SriovNetworkNodePolicyList"
+                | "SriovNetworkNodeStateList"
+                | "SriovNetworkPoolConfigList",
+            )
             | ("v1", "List") => self.list(node),
             (version, kind) => self.other(node, version, kind),
         }
@@ -230,6 +239,9 @@ impl Reader<'_> {
                         (API_VERSION, KIND) => self.policy(item),
                         (API_VERSION, node_state::KIND) if self.takes_node_states => {
                             self.node_state(item);
+                        }
+                        (API_VERSION, pool_config::KIND) if self.takes_node_states => {
+                            self.pool_config(item);
                         }
                         (version, kind) => self.other(item, version, kind),
                     }
@@ -253,7 +265,9 @@ impl Reader<'_> {
                 "kind",
                 format!("the object has no kind, and is not a {KIND}"),
             )
-        } else if kind != KIND && !(self.takes_node_states && kind == node_state::KIND) {
+        } else if kind != KIND
+            && !(self.takes_node_states && [node_state::KIND, pool_config::KIND].contains(&kind))
+        {
             ("kind", format!("kind {} is not a {KIND}", shorten(kind)))
         } else if version.is_empty() {
             ("apiVersion", "the object has no apiVersion".to_owned())

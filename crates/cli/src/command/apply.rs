@@ -5,6 +5,7 @@
 //! after a reboot is written when that was asked for, after everything else.
 
 mod progress;
+mod rdma;
 mod reboot;
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 
 use api::crd::NodeStateDocument;
 use api::ib_guids::read_guids;
-use host::{HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware};
-use model::{Code, Desired, Explain, GuidRule, Inventory, LinkType, NodePolicy};
+use host::{
+    HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware,
+    see_rdma_mode,
+};
+use model::{Code, Desired, Explain, GuidRule, Inventory, LinkType, NodePolicy, NodePool};
 use policy::vendor::mellanox::FirmwareError;
 use policy::{
-    Circumstances, Decision, KeptVfs, Misfit, MisfitProblem, ResolveError, misfits, resolve,
+    Circumstances, Decision, KeptVfs, Misfit, MisfitProblem, ResolveError, misfits, rdma_of_pools,
+    resolve,
 };
 
 use crate::failure::Failure;
@@ -30,7 +34,7 @@ pub(crate) struct Wanted {
 }
 
 enum Wish {
-    Policies(Vec<NodePolicy>),
+    Policies(Vec<NodePolicy>, Vec<NodePool>),
     State(Box<NodeStateDocument>),
 }
 
@@ -71,6 +75,9 @@ pub(crate) enum WantedError {
     /// The file of GUIDs cannot be read.
     #[error(transparent)]
     GuidFileUnread(host::AccessError),
+    /// It cannot be told what keeps the RDMA mode.
+    #[error(transparent)]
+    RdmaMode(#[from] host::RdmaModeError),
     /// It cannot be told which PFs were configured before.
     #[error(transparent)]
     Owned(#[from] host::ReadOwnedError),
@@ -95,6 +102,7 @@ impl Explain for WantedError {
             Self::Guid(error) => error.code(),
             Self::GuidFile(error) => error.code(),
             Self::GuidFileUnread(_) => Code::new("guid-file"),
+            Self::RdmaMode(error) => error.code(),
             Self::Owned(error) => error.code(),
         }
     }
@@ -120,6 +128,7 @@ impl Explain for WantedError {
             Self::Guid(error) => error.remedy(),
             Self::GuidFile(error) => error.remedy(),
             Self::GuidFileUnread(_) => Some(format!("see that root can read {GUID_FILE}")),
+            Self::RdmaMode(error) => error.remedy(),
             Self::Owned(error) => error.remedy(),
         }
     }
@@ -129,6 +138,7 @@ impl From<WantedError> for Failure {
     fn from(error: WantedError) -> Self {
         match error {
             WantedError::Owned(error) => Self::failed(error),
+            WantedError::RdmaMode(error) => Self::failed(error),
             WantedError::Both { .. }
             | WantedError::OtherNodes { .. }
             | WantedError::Policies(_)
@@ -183,7 +193,7 @@ impl Wanted {
     /// Returns how many objects were read.
     pub(crate) fn count(&self) -> usize {
         match &self.wish {
-            Wish::Policies(policies) => policies.len(),
+            Wish::Policies(policies, _) => policies.len(),
             Wish::State(_) => 1,
         }
     }
@@ -191,9 +201,17 @@ impl Wanted {
     /// Says what `seen` should have, and what of it has no effect there; all or nothing.
     pub(crate) fn on(&self, seen: &Inventory) -> Result<(Desired, Vec<String>), WantedError> {
         let (desired, mut notes) = match &self.wish {
-            Wish::Policies(policies) => {
-                let (desired, notes) = resolve(seen, policies, &self.labels).accept()?;
-                (desired, notes.iter().map(ToString::to_string).collect())
+            Wish::Policies(policies, pools) => {
+                let (mut desired, notes) = resolve(seen, policies, &self.labels).accept()?;
+                let mut notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+                match rdma_of_pools(pools, &self.labels) {
+                    Ok(mode) => desired.rdma_netns = mode,
+                    Err(names) => notes.push(format!(
+                        "pools {} select this node, so none of them has an effect",
+                        names.join(" and ")
+                    )),
+                }
+                (desired, notes)
             }
             Wish::State(state) => (state.desired.clone(), Vec::new()),
         };
@@ -244,6 +262,7 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
     let Documents {
         policies,
         mut states,
+        pools,
     } = read;
     if let (Some(state), false) = (states.first(), policies.is_empty()) {
         return Err(WantedError::Both {
@@ -253,7 +272,7 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
     }
     let ours = |state: &NodeStateDocument| host.is_none_or(|host| is_same_host(&state.name, host));
     let state = match states.len() {
-        0 => return Ok(Wish::Policies(policies)),
+        0 => return Ok(Wish::Policies(policies, pools)),
         1 => states.remove(0),
         _ => {
             let found = states.iter().position(ours);
@@ -272,12 +291,6 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
             state.origin,
             state.name,
             host.unwrap_or_default()
-        ));
-    }
-    if state.rdma_netns.is_some() {
-        ui.note(format_args!(
-            "{}: system.rdmaMode has no effect: virtfn does not change the RDMA mode",
-            state.origin
         ));
     }
     Ok(Wish::State(Box::new(state)))
@@ -312,9 +325,17 @@ pub(crate) fn circumstances(
     } else {
         None
     };
+    let rdma = match see_rdma_mode(root) {
+        _ if is_recorded => None,
+        Ok(facts) => Some(facts),
+        Err(error) if desired.rdma_netns.is_some() => return Err(error.into()),
+        // Nobody wants a mode: whatever is there may stay.
+        Err(_) => None,
+    };
     Ok(Circumstances {
         kernel,
         firmware,
+        rdma,
         guids,
         ..Circumstances::default()
     })

@@ -40,9 +40,23 @@ pub struct PlanView {
     /// Firmware that must be changed.
     #[serde(default)]
     pub firmware: Vec<FirmwareView>,
+    /// What is to be done about the RDMA mode; `null` for nothing.
+    #[serde(default)]
+    pub rdma: Option<RdmaNeedView>,
     /// PFs that stay as they are, and of which the record that they were configured goes.
     #[serde(default)]
     pub forget: Vec<PciAddress>,
+}
+
+/// What is to be done about how RDMA devices relate to network namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaNeedView {
+    /// What becomes of the line for modprobe that keeps the mode, for people; `null` when it stays.
+    pub kept: Option<String>,
+    /// The mode that the running kernel should have and has not, `shared` or `exclusive`.
+    pub mode: Option<String>,
+    /// Why a reboot is needed.
+    pub reboot: Option<String>,
 }
 
 /// Something that apply refuses.
@@ -187,6 +201,11 @@ pub fn plan_view(decision: &Decision, notes: Vec<String>, refusals: Vec<RefusalV
             })
             .collect(),
         firmware: decision.firmware.iter().filter_map(firmware_view).collect(),
+        rdma: decision.rdma.map(|need| RdmaNeedView {
+            kept: need.kept.map(|kept| kept.to_string()),
+            mode: need.mode.map(|mode| mode.to_string()),
+            reboot: need.reboot().map(|reason| reason.to_string()),
+        }),
         forget: decision.forget.clone(),
     }
 }

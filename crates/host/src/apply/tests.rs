@@ -194,6 +194,7 @@ fn desired() -> Desired {
     };
     Desired {
         pfs: BTreeMap::from([(parsed(PF0), wanted(PF0)), (parsed(PF1), wanted(PF1))]),
+        ..Desired::default()
     }
 }
 

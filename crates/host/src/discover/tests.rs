@@ -63,7 +63,7 @@ fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
         let mut whole = recording.observe();
         for function in whole.functions.values_mut() {
             if let Role::Pf(facts) = &mut function.role {
-                facts.firmware = None;
+                (facts.firmware, facts.steering, facts.tc_offload) = (None, None, None);
             }
         }
         for (address, function) in &whole.functions {

@@ -1,9 +1,17 @@
-//! The eswitch mode of a PF.
+//! The eswitch of a PF: its mode, how it steers packets, and whether it takes rules of tc.
 
-use model::{EswitchMode, PciAddress};
-use netlink::devlink::{self, Handle};
+use model::{EswitchMode, PciAddress, SteeringMode};
+use netlink::devlink::{self, Handle, WordParameter};
+use netlink::ethtool;
 
+use super::netdev;
 use super::{Fault, Tools};
+
+/// The devlink parameter that says how an eswitch steers packets.
+pub(crate) const STEERING: &str = "flow_steering_mode";
+
+/// The feature of a netdev that says whether it hands rules of tc to the hardware.
+pub(crate) const TC_OFFLOAD: &str = "hw-tc-offload";
 
 pub(super) fn set(tools: &mut Tools<'_>, pf: PciAddress, mode: EswitchMode) -> Result<(), Fault> {
     let socket = tools.sockets.generic()?;
@@ -34,4 +42,46 @@ pub(super) fn set(tools: &mut Tools<'_>, pf: PciAddress, mode: EswitchMode) -> R
             ))
         }
     }
+}
+
+/// Sets how an eswitch steers packets, to take effect as the value that is there does.
+pub(super) fn set_steering(
+    tools: &mut Tools<'_>,
+    pf: PciAddress,
+    mode: SteeringMode,
+) -> Result<(), Fault> {
+    let socket = tools.sockets.generic()?;
+    let device = Handle::pci(pf);
+    let word = mode.to_string();
+    // A device without the parameter, or with one way only, keeps what it has: it works all the same.
+    let Some(has) = devlink::word_parameter(socket, &device, STEERING)? else {
+        return Ok(());
+    };
+    if has.word == word {
+        return Ok(());
+    }
+    let value = WordParameter { word, ..has };
+    match devlink::set_word_parameter(socket, &device, STEERING, &value) {
+        Err(error) if error.is_not_supported() => {
+            tracing::debug!(%pf, %error, "steering mode kept");
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Switches rules in hardware on or off, as far as the driver takes it.
+pub(super) fn set_tc_offload(tools: &mut Tools<'_>, pf: PciAddress, on: bool) -> Result<(), Fault> {
+    let netdev = netdev::on_host(tools.root, pf)
+        .ok_or_else(|| netdev::missing(&model::NetnsTarget::Host))?;
+    let socket = tools.sockets.generic()?;
+    if ethtool::feature(socket, netdev.index, TC_OFFLOAD)? == Some(on) {
+        return Ok(());
+    }
+    ethtool::set_feature(socket, netdev.index, TC_OFFLOAD, on)?;
+    if ethtool::feature(socket, netdev.index, TC_OFFLOAD)? != Some(on) {
+        // The switch works all the same, with rules in software.
+        tracing::warn!(%pf, on, "the driver did not take {TC_OFFLOAD}");
+    }
+    Ok(())
 }

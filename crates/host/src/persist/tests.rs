@@ -386,6 +386,7 @@ fn only_pfs_of_ours_are_kept() {
     ];
     let wanted = Desired {
         pfs: pfs.into_iter().map(|pf| (pf.pf, pf)).collect(),
+        ..Desired::default()
     };
     let kept = kept_pfs(&wanted, &Inventory::default());
     assert_eq!(kept.len(), 1);

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
 use netlink::devlink::{self, Handle};
 use netlink::{IpVersion, Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
 
 use super::namespaces;
 use super::{Elsewhere, Queries, QueryError};
+use crate::perform::{STEERING, TC_OFFLOAD};
 use crate::root::HostRoot;
 
 /// Asks over netlink sockets of the network namespace that the first question was asked in.
@@ -59,6 +60,17 @@ impl Queries for Live {
 
     fn eswitch(&mut self, pf: PciAddress) -> Result<Option<EswitchMode>, QueryError> {
         Ok(devlink::eswitch(self.generic()?, &Handle::pci(pf))?)
+    }
+
+    fn steering(&mut self, pf: PciAddress) -> Result<Option<SteeringMode>, QueryError> {
+        let device = Handle::pci(pf);
+        let found = devlink::word_parameter(self.generic()?, &device, STEERING)?;
+        // A word that virtfn does not know is none that it could give back.
+        Ok(found.and_then(|found| found.word.parse().ok()))
+    }
+
+    fn tc_offload(&mut self, _pf: PciAddress, netdev: IfIndex) -> Result<Option<bool>, QueryError> {
+        Ok(ethtool::feature(self.generic()?, netdev, TC_OFFLOAD)?)
     }
 
     fn firmware(

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode};
+use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
 use netlink::Link;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,10 @@ pub(crate) struct PfAnswers {
     pub(crate) pf: PciAddress,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) eswitch: Option<EswitchMode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) steering: Option<SteeringMode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tc_offload: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) firmware: Option<String>,
 }
@@ -111,6 +115,14 @@ impl Queries for Recorded {
 
     fn eswitch(&mut self, pf: PciAddress) -> Result<Option<EswitchMode>, QueryError> {
         Ok(self.pf(pf)?.and_then(|said| said.eswitch))
+    }
+
+    fn steering(&mut self, pf: PciAddress) -> Result<Option<SteeringMode>, QueryError> {
+        Ok(self.pf(pf)?.and_then(|said| said.steering))
+    }
+
+    fn tc_offload(&mut self, pf: PciAddress, _netdev: IfIndex) -> Result<Option<bool>, QueryError> {
+        Ok(self.pf(pf)?.and_then(|said| said.tc_offload))
     }
 
     fn firmware(

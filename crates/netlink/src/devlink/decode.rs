@@ -3,8 +3,9 @@
 use model::{EswitchMode, IfIndex, VfIndex};
 
 use super::{
-    ATTR_BUS_NAME, ATTR_DEV_NAME, ATTR_ESWITCH_MODE, Handle, Info, Port, PortFlavour, Version,
-    VersionKind,
+    ATTR_BUS_NAME, ATTR_DEV_NAME, ATTR_ESWITCH_MODE, ATTR_PARAM_TYPE, ATTR_PARAM_VALUE_CMODE,
+    ATTR_PARAM_VALUE_DATA, Handle, Info, PARAM_TYPE_WORD, Port, PortFlavour, Version, VersionKind,
+    WordParameter,
 };
 use crate::wire::{Attribute, Attributes};
 
@@ -14,10 +15,8 @@ const ATTR_PORT_NETDEV_NAME: u16 = 7;
 const ATTR_PORT_IBDEV_NAME: u16 = 8;
 const ATTR_PORT_FLAVOUR: u16 = 77;
 const ATTR_PARAM: u16 = 80;
-const ATTR_PARAM_TYPE: u16 = 83;
 const ATTR_PARAM_VALUES_LIST: u16 = 84;
 const ATTR_PARAM_VALUE: u16 = 85;
-const ATTR_PARAM_VALUE_DATA: u16 = 86;
 const ATTR_INFO_DRIVER_NAME: u16 = 98;
 const ATTR_INFO_SERIAL_NUMBER: u16 = 99;
 const ATTR_INFO_VERSION_FIXED: u16 = 100;
@@ -129,15 +128,26 @@ fn flavour(number: u16) -> PortFlavour {
 }
 
 pub(super) fn switch_parameter(attributes: Attributes<'_>) -> Option<bool> {
+    let first = first_value(attributes, PARAM_TYPE_SWITCH)?;
+    Some(first.find(ATTR_PARAM_VALUE_DATA).is_some())
+}
+
+pub(super) fn word_parameter(attributes: Attributes<'_>) -> Option<WordParameter> {
+    let first = first_value(attributes, PARAM_TYPE_WORD)?;
+    Some(WordParameter {
+        word: first.find(ATTR_PARAM_VALUE_DATA)?.string()?,
+        when: first.find(ATTR_PARAM_VALUE_CMODE)?.u8()?,
+    })
+}
+
+/// Returns the attributes of the first value of a parameter of a type.
+fn first_value(attributes: Attributes<'_>, kind: u8) -> Option<Attributes<'_>> {
     let parameter = attributes.find(ATTR_PARAM)?.nested();
-    if parameter.find(ATTR_PARAM_TYPE)?.u8()? != PARAM_TYPE_SWITCH {
+    if parameter.find(ATTR_PARAM_TYPE)?.u8()? != kind {
         return None;
     }
-    let first = parameter
-        .find(ATTR_PARAM_VALUES_LIST)?
-        .nested()
-        .find(ATTR_PARAM_VALUE)?;
-    Some(first.nested().find(ATTR_PARAM_VALUE_DATA).is_some())
+    let values = parameter.find(ATTR_PARAM_VALUES_LIST)?.nested();
+    Some(values.find(ATTR_PARAM_VALUE)?.nested())
 }
 
 /// Decodes arbitrary bytes as the attributes of each kind of answer.
@@ -150,6 +160,7 @@ pub(crate) fn fuzz_devlink(data: &[u8]) {
         eswitch(attributes),
         port(attributes),
         switch_parameter(attributes),
+        word_parameter(attributes),
     );
 }
 

@@ -12,6 +12,7 @@ const PF: &str = "0000:3b:00.0";
 fn desired(pf: PfDesired) -> Desired {
     Desired {
         pfs: [(pf.pf, pf)].into(),
+        ..Desired::default()
     }
 }
 

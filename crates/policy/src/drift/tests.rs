@@ -52,6 +52,7 @@ fn new_vfs_are_one_difference_and_not_many() {
 fn a_pf_that_is_not_there_is_not_as_wanted() {
     let wanted = Desired {
         pfs: [wanted_pf("0000:09:00.0", 2)].map(|pf| (pf.pf, pf)).into(),
+        ..Desired::default()
     };
     let seen = inventory([igb("0000:01:00.0", "ens1")]);
     insta::assert_snapshot!(told(&seen, &wanted), @"0000:09:00.0: PF: wanted present, is not there");
@@ -65,6 +66,7 @@ fn too_few_vfs_of_somebody_elses_pf_are_told_and_more_are_not() {
         pf.externally_managed = true;
         Desired {
             pfs: [(pf.pf, pf)].into(),
+            ..Desired::default()
         }
     };
     insta::assert_snapshot!(told(&seen, &wanted(4)), @"ens1: number of VFs: wanted 4, is 3");

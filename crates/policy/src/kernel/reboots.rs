@@ -82,5 +82,6 @@ fn causes(reason: &RebootReason) -> Vec<String> {
             .map(|argument| format!("kernel argument {argument}"))
             .collect(),
         RebootReason::Firmware(setting) => vec![format!("firmware setting {setting}")],
+        RebootReason::RdmaNetns(mode) => vec![format!("RDMA namespace mode {mode}")],
     }
 }

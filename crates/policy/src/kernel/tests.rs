@@ -32,6 +32,7 @@ fn wanted(driver: &str, vdpa: Option<VdpaKind>) -> Desired {
     };
     Desired {
         pfs: [(pf, desired)].into(),
+        ..Desired::default()
     }
 }
 

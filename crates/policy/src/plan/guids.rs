@@ -3,6 +3,7 @@
 use model::{Function, Inventory, LinkType, PciAddress, PfDesired, Step, VfAttr, VfIndex};
 
 use super::Planner;
+use super::number::is_held;
 use super::vfs::Wanted;
 use crate::guid::{GuidError, vf_guid};
 use crate::plan::Guids;
@@ -64,8 +65,4 @@ pub(crate) fn guid_errors(
 pub(super) fn is_infiniband(pf: &Function) -> bool {
     pf.netdev()
         .is_some_and(|netdev| netdev.link_type == LinkType::InfiniBand)
-}
-
-fn is_held(vf: &Function) -> bool {
-    vf.vf().is_some_and(|facts| facts.holder.is_some())
 }

@@ -1,10 +1,11 @@
-use fixtures::{FakeHost, igb, inventory, mlx5, parsed};
-use model::{EswitchMode, Explain, Holder, HolderKind, Mtu, NodePolicy, VfDriver};
+use fixtures::{FakeHost, igb, inventory, parsed};
+use model::{Explain, Holder, HolderKind, Mtu, NodePolicy, VfDriver};
 
 use crate::testing::{With, desired, perform, policy};
 use crate::{check, plan, render};
 
 mod infiniband;
+mod switchdev;
 
 const PF: &str = "0000:01:00.0";
 
@@ -159,20 +160,6 @@ fn raising_the_pf_mtu_is_a_price_for_those_who_hold_vfs() {
     pf ens1 0000:01:00.0   traffic kept, no drain
       1  vf 1: set mtu 1000   was mtu 1500
     ");
-}
-
-#[test]
-fn the_eswitch_changes_while_there_are_no_vfs() {
-    let mut host = FakeHost::new(inventory([mlx5(PF, "ens1").with_vfs(2)]));
-    let switchdev = policy("a", &["ens1"], 2).with(|p| p.eswitch = Some(EswitchMode::Switchdev));
-    insta::assert_snapshot!(planned(&mut host, &[switchdev]), @r"
-    pf ens1 0000:01:00.0   all its VFs are made anew, none is in use, no drain
-      1    have 0 VFs                    was 2 VFs, destroys all its VFs
-      2    set eswitch mode switchdev    was legacy
-      3    have 2 VFs                    was 0 VFs
-      4-5  vf 0-1: wait for the netdev
-    ");
-    assert!(planned(&mut host, &[policy("a", &["ens1"], 2)]).contains("set eswitch mode legacy"));
 }
 
 #[test]

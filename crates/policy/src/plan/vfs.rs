@@ -1,4 +1,4 @@
-//! The steps of the VFs of one PF: driver, netdev, MTU.
+//! The steps of the VFs of one PF: driver, netdev, MTU, vDPA device.
 
 use model::{
     BindTarget, Function, Mtu, NetnsTarget, PciAddress, Price, Step, VfDriver, VfFacts, VfGroup,
@@ -6,16 +6,17 @@ use model::{
 };
 
 use super::Planner;
+use super::number::driver_of;
 
 /// One VF, and what is wanted of it.
 pub(super) struct Wanted<'a> {
-    address: PciAddress,
+    pub(super) address: PciAddress,
     pub(super) index: VfIndex,
-    group: &'a VfGroup,
+    pub(super) group: &'a VfGroup,
     /// The VF, unless it does not exist yet.
     pub(super) seen: Option<&'a Function>,
     /// Will its netdev be a new one?
-    is_new: bool,
+    pub(super) is_new: bool,
     /// Must its driver read a GUID that it does not know yet?
     pub(super) has_new_guid: bool,
 }
@@ -27,11 +28,17 @@ impl<'a> Planner<'a> {
         for vf in &mut wanted {
             self.guid(vf);
         }
+        for vf in &wanted {
+            self.unwanted_vdpa(vf);
+        }
         for vf in &mut wanted {
             self.bind(vf);
         }
         if self.by_hand {
             self.bind_the_others();
+        }
+        if self.are_unbound {
+            self.give_drivers_back();
         }
         for vf in &wanted {
             if vf.is_new && vf.group.driver == VfDriver::Kernel {
@@ -41,6 +48,9 @@ impl<'a> Planner<'a> {
         }
         for vf in &wanted {
             self.mtu(vf);
+        }
+        for vf in &wanted {
+            self.vdpa(vf);
         }
     }
 
@@ -53,8 +63,30 @@ impl<'a> Planner<'a> {
             };
             self.plan.vfs.insert(function, index);
             let to = BindTarget::Default;
-            self.step(Step::Bind { function, to }, None, None);
+            let undo = self.undo_of_first_bind(function);
+            self.step(Step::Bind { function, to }, None, undo);
         }
+    }
+
+    /// Gives the VFs that no policy is for the drivers back that were taken for the eswitch.
+    fn give_drivers_back(&mut self) {
+        for (index, function) in &self.facts.vfs {
+            let function = *function;
+            let had = self.seen.get(function).map(driver_of);
+            let had = had.filter(|had| *had != BindTarget::Nothing);
+            let is_wanted = self.wanted.group_of(*index).is_some();
+            if let Some(to) = had.filter(|_| !is_wanted) {
+                let undo = self.undo_of_first_bind(function);
+                self.step(Step::Bind { function, to }, None, undo);
+            }
+        }
+    }
+
+    /// Returns what takes the first driver of a VF again. VFs that come and go take it along; only when
+    /// the eswitch is to be switched back do they stay without one.
+    fn undo_of_first_bind(&self, function: PciAddress) -> Option<Step> {
+        let to = BindTarget::Nothing;
+        self.is_switched_late.then_some(Step::Bind { function, to })
     }
 
     fn wanted_vfs(&mut self) -> Vec<Wanted<'a>> {
@@ -104,14 +136,16 @@ impl<'a> Planner<'a> {
 
     fn bind(&mut self, vf: &mut Wanted<'_>) {
         let function = vf.address;
-        let driver = vf.seen.and_then(|seen| seen.driver.as_ref());
+        let seen = vf.seen.filter(|_| !self.are_unbound);
+        let driver = seen.and_then(|seen| seen.driver.as_ref());
         let to = match &vf.group.driver {
             VfDriver::Named(name) if driver == Some(name) => return,
             VfDriver::Named(name) => BindTarget::Driver(name.clone()),
             VfDriver::Kernel => {
-                let is_right = match vf.seen {
+                let gets_it = !self.by_hand && !self.are_unbound;
+                let is_right = match seen {
                     Some(_) => driver.is_some_and(|driver| !driver.is_user_space()),
-                    None => self.facts.autoprobe != Some(false) && !self.by_hand,
+                    None => self.facts.autoprobe != Some(false) && gets_it,
                 };
                 if is_right {
                     self.rebind_for_guid(vf);
@@ -121,16 +155,11 @@ impl<'a> Planner<'a> {
             }
         };
         vf.is_new = true;
-        let Some(seen) = vf.seen else {
-            return self.step(Step::Bind { function, to }, None, None);
+        let Some(seen) = seen else {
+            let undo = self.undo_of_first_bind(function);
+            return self.step(Step::Bind { function, to }, None, undo);
         };
-        let (before, back) = match driver {
-            None => ("no driver".to_owned(), BindTarget::Nothing),
-            Some(driver) if driver.is_user_space() => {
-                (driver.to_string(), BindTarget::Driver(driver.clone()))
-            }
-            Some(driver) => (driver.to_string(), BindTarget::Default),
-        };
+        let before = driver.map_or("no driver".to_owned(), ToString::to_string);
         let holder = seen.vf().and_then(|facts| facts.holder.clone());
         let price = Price {
             interrupts: holder
@@ -139,7 +168,10 @@ impl<'a> Planner<'a> {
                 .collect(),
             ..Price::default()
         };
-        let undo = Some(Step::Bind { function, to: back });
+        let undo = Some(Step::Bind {
+            function,
+            to: driver_of(seen),
+        });
         self.priced(Step::Bind { function, to }, Some(before), undo, price);
     }
 

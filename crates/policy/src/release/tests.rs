@@ -116,6 +116,7 @@ fn a_pf_that_is_wanted_or_not_seen_keeps_its_record() {
     let wanted = wanted_pf("0000:01:00.0", 7);
     let desired = Desired {
         pfs: [(wanted.pf, wanted)].into(),
+        ..Desired::default()
     };
     let records = owned([("0000:01:00.0", ours()), ("0000:09:00.0", ours())]);
     assert_eq!(release(&seen, &desired, &records), Release::default());

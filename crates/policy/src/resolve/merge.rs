@@ -6,6 +6,7 @@ use model::{
     EswitchMode, Inventory, NodePolicy, PciAddress, PfDesired, PfFacts, VfDriver, VfGroup, VfRange,
 };
 
+use crate::fit::why_no_vdpa;
 use crate::vendor::mellanox;
 
 use super::select::{Selected, title};
@@ -160,6 +161,18 @@ fn impossible(
             Trouble::NoSwitchdev { pf: pf(), driver },
         ));
     }
+    for group in &wanted.groups {
+        if let Some(why) = why_no_vdpa(wanted, group) {
+            problems.push(ResolveProblem::new(
+                entry.last,
+                Trouble::NoVdpa {
+                    pf: pf(),
+                    asker: group.policy.clone(),
+                    why,
+                },
+            ));
+        }
+    }
     if !wanted.externally_managed {
         return;
     }
@@ -233,14 +246,6 @@ fn odd(seen: &Inventory, entry: &Entry<'_>, notes: &mut Vec<Note>) {
                     policy: group.policy.clone(),
                     range: group.range,
                     num_vfs: wanted.num_vfs,
-                },
-            ));
-        }
-        if group.vdpa.is_some() {
-            notes.push(Note::new(
-                entry.last,
-                NoteKind::NoVdpa {
-                    policy: group.policy.clone(),
                 },
             ));
         }

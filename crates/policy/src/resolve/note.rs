@@ -81,11 +81,6 @@ pub enum NoteKind {
         /// What is wanted.
         wanted: LinkType,
     },
-    /// vDPA devices are wanted, and none are made.
-    NoVdpa {
-        /// The policy that asks for them.
-        policy: String,
-    },
     /// VFs are wanted on a VFIO driver, and the IOMMU is off.
     NoIommu {
         /// The PF.
@@ -167,12 +162,6 @@ impl fmt::Display for NoteKind {
                 f,
                 "linkType has no effect: PF {pf} is {has}, and only its firmware can make it {wanted}"
             ),
-            Self::NoVdpa { policy } => {
-                write!(
-                    f,
-                    "vdpaType of policy {policy} has no effect: no vDPA devices are made"
-                )
-            }
             Self::NoIommu { pf } => write!(
                 f,
                 "PF {pf} has no IOMMU group, so no VF of it will bind to vfio-pci: switch the IOMMU \

@@ -5,6 +5,7 @@ use std::fmt;
 use model::{Code, DriverName, Explain, Mtu, NodePolicy, Origin};
 
 use super::note::Place;
+use crate::fit::NoVdpa;
 
 /// Policies ask for something that this host cannot have. The text has one line a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,15 @@ pub enum Trouble {
         pf: String,
         /// Its driver.
         driver: Option<DriverName>,
+    },
+    /// vDPA devices are asked for where there can be none.
+    NoVdpa {
+        /// The PF.
+        pf: String,
+        /// The policy that asks for them; another one may have decided about the PF.
+        asker: String,
+        /// Why there can be none.
+        why: NoVdpa,
     },
     /// The PF is managed by somebody else, who made fewer VFs.
     NotThatManyMade {
@@ -174,6 +184,17 @@ impl fmt::Display for ResolveProblem {
                     None => f.write_str("the PF does not have"),
                 }
             }
+            Trouble::NoVdpa { pf, asker, why } => {
+                write!(
+                    f,
+                    "PF {pf}: policy {asker} asks for vDPA devices, and {why}"
+                )?;
+                if asker == policy {
+                    Ok(())
+                } else {
+                    write!(f, " as policy {policy} decides")
+                }
+            }
             Trouble::NotThatManyMade { pf, asked, made } => write!(
                 f,
                 "PF {pf}: policy {policy} asks for {asked} VFs made by somebody else, and there are \
@@ -197,6 +218,7 @@ impl Explain for ResolveProblem {
             Trouble::NotSelected { .. } => "pf-not-selected",
             Trouble::TooManyVfs { .. } => "too-many-vfs",
             Trouble::NoSwitchdev { .. } => "no-switchdev",
+            Trouble::NoVdpa { .. } => "no-vdpa",
             Trouble::NotThatManyMade { .. } | Trouble::MtuNotOurs { .. } => "externally-managed",
         })
     }
@@ -221,6 +243,7 @@ impl Explain for ResolveProblem {
             }
             Trouble::TooManyVfs { total, .. } => format!("set numVfs to {total} or less"),
             Trouble::NoSwitchdev { .. } => "leave out eSwitchMode, or set it to legacy".to_owned(),
+            Trouble::NoVdpa { why, .. } => why.remedy().to_owned(),
             Trouble::NotThatManyMade { made, .. } => format!(
                 "make more VFs where the PF is managed, set numVfs to {made} or less, or leave out \
                  externallyManaged"

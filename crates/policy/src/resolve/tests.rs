@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use fixtures::{Pf, igb, inventory, mlx5, parsed};
-use model::{Explain, Inventory, LinkType, Mtu, VfDriver};
+use model::{EswitchMode, Explain, Inventory, LinkType, Mtu, VfDriver};
 
 use super::*;
 use crate::testing::{With, policy};
@@ -394,15 +394,48 @@ fn vfio_without_an_iommu_and_vfs_that_will_not_be_are_noted() {
 }
 
 #[test]
+fn vdpa_devices_need_a_switch_and_the_kernels_driver() {
+    let seen = inventory([mlx5("0000:03:00.0", "ens3")]);
+    let vhost = |name: &str, pf: &str| {
+        policy(name, &[pf], 4).with(|p| {
+            p.vdpa = Some(model::VdpaKind::Vhost);
+            p.eswitch = Some(EswitchMode::Switchdev);
+        })
+    };
+    let problems = |policies: &[NodePolicy]| {
+        let resolved = resolve(&seen, policies, &BTreeMap::new());
+        resolved.accept().map(drop).map_err(|error| {
+            format!(
+                "error[{}]: {error}\n  {}",
+                error.code(),
+                error.remedy().unwrap()
+            )
+        })
+    };
+    assert_eq!(problems(&[vhost("a", "ens3#0-1")]), Ok(()));
+    // A later policy has the last word about the mode.
+    let legacy = policy("b", &["ens3#2-3"], 4);
+    insta::assert_snapshot!(problems(&[vhost("a", "ens3#0-1"), legacy]).unwrap_err(), @r"
+    error[no-vdpa]: b.yaml:1: PF ens3 (0000:03:00.0): policy a asks for vDPA devices, and the PF is wanted in legacy mode as policy b decides
+      set eSwitchMode to switchdev, or leave out vdpaType
+    ");
+    let vfio = vhost("a", "ens3").with(|p| {
+        p.driver = VfDriver::Named("vfio-pci".parse().unwrap());
+    });
+    insta::assert_snapshot!(problems(&[vfio]).unwrap_err(), @r"
+    error[no-vdpa]: a.yaml:1: PF ens3 (0000:03:00.0): policy a asks for vDPA devices, and their driver is not the kernel's own
+      set deviceType to netdevice, or leave out vdpaType
+    ");
+}
+
+#[test]
 fn what_is_not_set_up_is_noted() {
     let a = policy("a", &["ens2"], 1).with(|p| {
         p.link_type = Some(LinkType::InfiniBand);
-        p.vdpa = Some(model::VdpaKind::Vhost);
     });
     insta::assert_snapshot!(text(&rack(), &[a]), @r"
     ens2: 1 VFs
       0-0 res_a netdevice
     note: a.yaml:1: policy a: linkType has no effect: PF ens2 (0000:02:00.0) is ether, and only its firmware can make it infiniband
-    note: a.yaml:1: policy a: vdpaType of policy a has no effect: no vDPA devices are made
     ");
 }

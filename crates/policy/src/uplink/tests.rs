@@ -36,6 +36,7 @@ fn wanting(pfs: &[(&str, u16)]) -> Desired {
     let pfs = pfs.iter().map(|(pf, count)| wanted_pf(pf, *count));
     Desired {
         pfs: pfs.map(|pf| (pf.pf, pf)).collect(),
+        ..Desired::default()
     }
 }
 

@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use model::{
-    Desired, DriverName, EswitchMode, IfName, LinkType, Mtu, PciAddress, PfDesired, VdpaKind,
-    VfDriver, VfRange,
+    Desired, DriverName, EswitchMode, IfName, LinkType, Mtu, PciAddress, PfDesired, RdmaNetnsMode,
+    VdpaKind, VfDriver, VfRange,
 };
 
-use super::{Interface, SriovNetworkNodeStateSpec, VfGroup};
+use super::{Interface, SriovNetworkNodeStateSpec, System, VfGroup};
 use crate::crd::schema::shorten;
 use crate::field::{FieldPath, FieldProblem};
 
@@ -22,7 +22,7 @@ pub struct InvalidNodeState {
 impl TryFrom<&SriovNetworkNodeStateSpec> for Desired {
     type Error = InvalidNodeState;
 
-    /// Gives the fields their meaning. Bridges and the RDMA mode are not part of [`Desired`].
+    /// Gives the fields their meaning. Bridges are not part of [`Desired`].
     fn try_from(spec: &SriovNetworkNodeStateSpec) -> Result<Self, InvalidNodeState> {
         let mut found = Found::default();
         let mut desired = Self::default();
@@ -37,6 +37,11 @@ impl TryFrom<&SriovNetworkNodeStateSpec> for Desired {
             }
             desired.pfs.insert(pf.pf, pf);
         }
+        desired.rdma_netns = found.parsed::<RdmaNetnsMode>(
+            FieldPath::from(["spec", "system", "rdmaMode"]),
+            spec.system.rdma_mode.as_ref(),
+            "write shared or exclusive, or leave it out",
+        );
         found.into_result(desired)
     }
 }
@@ -58,6 +63,9 @@ impl From<&Desired> for SriovNetworkNodeStateSpec {
     fn from(desired: &Desired) -> Self {
         Self {
             interfaces: desired.pfs.values().map(Interface::from).collect(),
+            system: System {
+                rdma_mode: desired.rdma_netns.map(|mode| mode.to_string()),
+            },
             ..Self::default()
         }
     }

@@ -169,8 +169,7 @@ fn link_type(link: LinkType) -> Option<String> {
 
 /// Upstream makes one vDPA device of a VF, under this name, and knows no other.
 fn vdpa_type(function: &Function) -> Option<String> {
-    let name = format!("vdpa:{}", function.address);
-    let device = function.vdpa.iter().find(|device| device.name == name)?;
+    let device = function.own_vdpa()?;
     device.kind.map(|kind: VdpaKind| kind.to_string())
 }
 

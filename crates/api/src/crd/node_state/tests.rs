@@ -279,7 +279,7 @@ status: {{syncStatus: Succeeded}}
         panic!()
     };
     assert_eq!((state.name.as_str(), state.origin.line), ("worker-0", 1));
-    assert_eq!(state.rdma_netns, Some(RdmaNetnsMode::Exclusive));
+    assert_eq!(state.desired.rdma_netns, Some(RdmaNetnsMode::Exclusive));
     assert_eq!(state.desired.pfs.len(), 1);
     let warnings: Vec<_> = read.warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"

@@ -1,6 +1,6 @@
 //! Node states in a file of policies.
 
-use model::{Desired, Origin, RdmaNetnsMode};
+use model::{Desired, Origin};
 
 use super::{INVALID, Reader, is_object_name};
 use crate::crd::node_state::{SCHEMA, SriovNetworkNodeState};
@@ -19,8 +19,6 @@ pub struct NodeStateDocument {
     pub origin: Origin,
     /// What the node should have. No PF at all is a statement too: none is wanted any more.
     pub desired: Desired,
-    /// How RDMA devices should relate to network namespaces.
-    pub rdma_netns: Option<RdmaNetnsMode>,
 }
 
 impl Reader<'_> {
@@ -89,12 +87,6 @@ impl Reader<'_> {
             name: wire.metadata.name,
             origin: self.origin(node.line),
             desired,
-            // The schema lets no other word through.
-            rdma_netns: match wire.spec.system.rdma_mode.as_deref() {
-                Some("shared") => Some(RdmaNetnsMode::Shared),
-                Some("exclusive") => Some(RdmaNetnsMode::Exclusive),
-                _ => None,
-            },
         });
         Vec::new()
     }

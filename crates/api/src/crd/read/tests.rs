@@ -198,3 +198,39 @@ fn many_errors_are_reported_up_to_a_bound() {
     let error = read_policies(&"---\nkind: Pod\n".repeat(1_000), "f").unwrap_err();
     assert_eq!(error.problems.len(), MAX_REPORTED);
 }
+
+#[test]
+fn a_pool_says_the_rdma_mode_of_its_nodes() {
+    let pool = |spec: &str| {
+        let text = format!(
+            "apiVersion: sriovnetwork.openshift.io/v1\nkind: SriovNetworkPoolConfig\n\
+             metadata: {{name: racks}}\nspec: {spec}\n"
+        );
+        read_documents(&text, "pool.yaml")
+    };
+    let selector =
+        "{matchLabels: {row: x}, matchExpressions: [{key: rack, operator: In, values: [a, b]}]}";
+    let read = pool(&format!(
+        "{{maxUnavailable: 10%, rdmaMode: exclusive, nodeSelector: {selector}}}"
+    ))
+    .unwrap();
+    let found = &read.node_pools[0];
+    assert_eq!((found.name.as_str(), found.origin.line), ("racks", 1));
+    assert_eq!(found.rdma_netns, Some(model::RdmaNetnsMode::Exclusive));
+    let labels = |rack: &str| {
+        let labels = [("row", "x"), ("rack", rack)];
+        labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    };
+    assert!(found.selects(&labels("b")) && !found.selects(&labels("c")));
+    // For OpenShift's machine pools, and nothing that a node has.
+    let offload = pool("{ovsHardwareOffloadConfig: {name: worker}}").unwrap();
+    assert_eq!(offload.node_pools, []);
+    let wrong = "{nodeSelector: {matchExpressions: [{key: rack, operator: Exists, values: [a]}]}}";
+    let error = pool(wrong).unwrap_err().to_string();
+    assert!(error.contains("matchExpressions[0].values"), "{error}");
+    // Who reads policies only does not take them.
+    let text = "apiVersion: sriovnetwork.openshift.io/v1\nkind: SriovNetworkPoolConfig\nmetadata: {name: a}\n";
+    assert!(read_policies(text, "pool.yaml").is_err());
+}

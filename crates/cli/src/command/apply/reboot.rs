@@ -1,4 +1,4 @@
-//! What takes effect only after a reboot: kernel arguments and firmware settings.
+//! What takes effect only after a reboot, or may: kernel arguments, firmware settings, the RDMA mode.
 //!
 //! They are written only when that was asked for, and virtfn never reboots. How often a reboot is asked
 //! for is counted, so that whoever reboots when they are asked to does not do so for ever.
@@ -11,7 +11,7 @@ use model::{Code, Explain, RebootReason};
 use policy::Decision;
 use policy::kernel::{KernelArgument, KernelNeeds, needs};
 
-use super::Job;
+use super::{Job, rdma};
 use crate::command::plan::warn;
 use crate::failure::{Exit, Failure};
 use crate::ui::Ui;
@@ -49,6 +49,9 @@ pub(super) fn see_to(job: &Job<'_>, decision: &Decision, applied: &Applied, ui: 
     let mut reasons = Vec::new();
     let mut all_well = arguments(job, &kernel, &mut reasons, ui);
     all_well &= firmware(job, decision, &mut reasons, ui);
+    if let Some(need) = &decision.rdma {
+        all_well &= rdma::see_to(job, need, &mut reasons, ui);
+    }
     match ask(job, &reasons, applied, ui) {
         Ok(()) => {}
         Err(error) => {

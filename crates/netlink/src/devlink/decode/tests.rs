@@ -100,3 +100,34 @@ proptest::proptest! {
         fuzz_devlink(&named(&[bytes]));
     }
 }
+
+#[test]
+fn the_first_value_of_a_word_is_read_and_written_with_its_kind() {
+    let value =
+        |word: &str, when: u8| attribute(85, &[text(86, word), attribute(87, &[when])].concat());
+    let parameter = |kind: u8| {
+        let list = [value("dmfs", 0), value("smfs", 2)].concat();
+        let nest = [
+            text(81, "flow_steering_mode"),
+            attribute(83, &[kind]),
+            attribute(84, &list),
+        ];
+        named(&[attribute(80, &nest.concat())])
+    };
+    let bytes = parameter(5);
+    let found = word_parameter(Attributes::new(&bytes)).unwrap();
+    assert_eq!((found.word.as_str(), found.when), ("dmfs", 0));
+    assert_eq!(word_parameter(Attributes::new(&parameter(6))), None);
+
+    let mut request = crate::wire::Request::new(0, &[]);
+    let word = "smfs".to_owned();
+    let value = WordParameter { word, ..found };
+    super::super::fill_word(&mut request, "flow_steering_mode", &value);
+    let wanted = [
+        text(81, "flow_steering_mode"),
+        attribute(83, &[5]),
+        attribute(87, &[0]),
+        text(86, "smfs"),
+    ];
+    assert_eq!(request.payload(), wanted.concat());
+}

@@ -228,6 +228,7 @@ fn pf(address: &str, num_vfs: u16, link_type: Option<LinkType>) -> PfDesired {
 fn desired(pfs: impl IntoIterator<Item = PfDesired>) -> Desired {
     Desired {
         pfs: pfs.into_iter().map(|pf| (pf.pf, pf)).collect(),
+        ..Desired::default()
     }
 }
 
