@@ -46,7 +46,7 @@ use self::host_use::Uppers;
 pub(crate) use self::netdevs::LOOPBACK;
 pub(crate) use self::rdma::nearest_function;
 pub(crate) use self::vdpa::VDPA_DEVICES;
-use crate::queries::{Queries, QueryError};
+use crate::queries::{Firmware, Queries, QueryError};
 use crate::root::HostRoot;
 
 /// Observes the host.
@@ -161,10 +161,11 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scop
         }
         if scope == Scope::All {
             let firmware = queries.firmware(address, netdev.as_ref());
-            facts.firmware = firmware.unwrap_or_else(|error| {
+            let firmware = firmware.unwrap_or_else(|error| {
                 scan.notes.gap(address, error.chain());
-                None
+                Firmware::default()
             });
+            (facts.firmware, facts.ddp) = (firmware.version, firmware.ddp);
         }
     }
 }

@@ -78,6 +78,15 @@ pub(crate) struct Elsewhere {
     pub(crate) links: Vec<Link>,
 }
 
+/// What runs on a PF.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Firmware {
+    /// Its version.
+    pub(crate) version: Option<String>,
+    /// The DDP package, when one is loaded.
+    pub(crate) ddp: Option<String>,
+}
+
 /// Who answers.
 pub(crate) trait Queries: Send {
     /// The netdevs of this namespace, each PF's with what it reports of its VFs.
@@ -103,12 +112,9 @@ pub(crate) trait Queries: Send {
     /// Does the netdev of a PF hand rules of tc to the hardware? `None` when it cannot.
     fn tc_offload(&mut self, pf: PciAddress, netdev: IfIndex) -> Result<Option<bool>, QueryError>;
 
-    /// The firmware that a PF runs; devlink is asked first, then ethtool.
-    fn firmware(
-        &mut self,
-        pf: PciAddress,
-        netdev: Option<&IfName>,
-    ) -> Result<Option<String>, QueryError>;
+    /// The firmware that a PF runs; devlink is asked first, for its version then ethtool.
+    fn firmware(&mut self, pf: PciAddress, netdev: Option<&IfName>)
+    -> Result<Firmware, QueryError>;
 
     /// What netdevs of this namespace do for the node itself; those that do nothing are left out.
     fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError>;

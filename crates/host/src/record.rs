@@ -90,12 +90,14 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
         // What is refused here would be a gap there; a recording has no such lines.
         let eswitch = queries.eswitch(pf).ok().flatten();
         let index = link.map(|link| link.index).filter(|_| eswitch.is_some());
+        let firmware = queries.firmware(pf, netdev).unwrap_or_default();
         said.push(PfAnswers {
             pf,
             eswitch,
             steering: index.and_then(|_| queries.steering(pf).ok().flatten()),
             tc_offload: index.and_then(|index| queries.tc_offload(pf, index).ok().flatten()),
-            firmware: queries.firmware(pf, netdev).ok().flatten(),
+            firmware: firmware.version,
+            ddp: firmware.ddp,
         });
     }
     let mut tree = recorder.tree;

@@ -196,6 +196,8 @@ pub struct PfFacts {
     pub steering: Option<SteeringMode>,
     /// Running firmware, as devlink or else ethtool reports it.
     pub firmware: Option<String>,
+    /// DDP package that it runs, which makes it parse other protocols; only Intel's drivers tell.
+    pub ddp: Option<String>,
     /// Its VFs, from the `virtfnN` links.
     pub vfs: BTreeMap<VfIndex, PciAddress>,
     /// Is the PF looked after by somebody else (`externallyManaged` of a former policy)?

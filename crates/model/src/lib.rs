@@ -52,7 +52,7 @@ pub use inventory::{
 pub use net::{EswitchMode, InterfaceAddress, LinkType, Mtu, OperState, SteeringMode, VdpaKind};
 pub use node_pool::{LabelCondition, LabelExpression, LabelSelector, NodePool};
 pub use parse::ParseError;
-pub use pci::{PciAddress, PciClass, PciId};
+pub use pci::{ClassPrefix, PciAddress, PciClass, PciId};
 pub use plan::{PfPlan, Plan, PlannedStep, Price, RebootReason};
 pub use pool::{
     AuxName, DeviceId, Extra, Filter, HealthChecks, HexId, PfItem, Pool, PoolKind, Preference,

@@ -168,6 +168,61 @@ impl PciClass {
     }
 }
 
+/// A class of PCI functions, written as the first digits of its code: `12` for every processing
+/// accelerator, `0108` for NVM controllers of any programming interface, `010802` for NVMe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassPrefix {
+    code: u32,
+    digits: u8,
+}
+
+impl ClassPrefix {
+    /// Base class 12, the processing accelerators.
+    pub const ACCELERATORS: Self = Self {
+        code: 0x12,
+        digits: 2,
+    };
+
+    /// Is `class` one of these?
+    #[must_use]
+    pub fn has(self, class: PciClass) -> bool {
+        class.0 >> (4 * (6 - u32::from(self.digits))) == self.code
+    }
+}
+
+impl FromStr for ClassPrefix {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+        let code = matches!(text.len(), 2 | 4 | 6)
+            .then(|| digits(text, 16))
+            .flatten();
+        match code.filter(|_| lower) {
+            Some(code) => Ok(Self {
+                code,
+                // Two, four or six.
+                digits: u8::try_from(text.len()).unwrap_or(6),
+            }),
+            None => Err(ParseError::new(
+                text,
+                "2, 4 or 6 lower-case hex digits of a PCI class code such as 0108",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ClassPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:0width$x}",
+            self.code,
+            width = usize::from(self.digits)
+        )
+    }
+}
+
 impl fmt::Display for PciClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06x}", self.0)
@@ -208,6 +263,29 @@ mod tests {
         let pf: PciAddress = "0000:01:00.0".parse().unwrap();
         let vf = pf.with_routing_id(pf.routing_id() + 0x180);
         assert_eq!(vf.to_string(), "0000:02:10.0");
+    }
+
+    #[test]
+    fn a_class_is_named_by_its_first_digits() {
+        let nvme = PciClass::new(0x01_0802);
+        for (text, has) in [
+            ("01", true),
+            ("0108", true),
+            ("010802", true),
+            ("12", false),
+            ("0801", false),
+            ("00", false),
+        ] {
+            let prefix: ClassPrefix = text.parse().unwrap();
+            assert_eq!(
+                (prefix.has(nvme), prefix.to_string()),
+                (has, text.to_owned())
+            );
+        }
+        assert!(ClassPrefix::ACCELERATORS.has(PciClass::new(0x12_0000)));
+        for bad in ["", "1", "010", "0x12", "0B", "01080200", "+1", "é1"] {
+            assert!(bad.parse::<ClassPrefix>().is_err(), "{bad:?} was accepted");
+        }
     }
 
     #[test]

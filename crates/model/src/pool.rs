@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::parse::{ParseError, digits, serde_as_text};
-use crate::{PciAddress, VdpaKind};
+use crate::{ClassPrefix, PciAddress, VdpaKind};
 
 /// Name of a resource with its prefix, `intel.com/sriov_a`, as the kubelet takes it.
 ///
@@ -212,6 +212,9 @@ pub struct Pool {
     pub resource: ResourceName,
     /// Which devices can be in it.
     pub kind: PoolKind,
+    /// Classes of functions that a pool of accelerators can have; a pool of another kind has those
+    /// of its kind.
+    pub classes: Vec<ClassPrefix>,
     /// Which of them are, in order; a device belongs to the first selector that takes it.
     pub selectors: Vec<Selector>,
     /// Is the NUMA node kept from the kubelet?
@@ -233,7 +236,8 @@ pub struct Pool {
 pub enum PoolKind {
     /// Network controllers, PCI base class 02.
     Net,
-    /// Processing accelerators, PCI base class 12.
+    /// Functions that are no network controllers: processing accelerators, PCI base class 12, unless
+    /// the pool names other classes.
     Accelerator,
     /// Sub-functions of network controllers, on the auxiliary bus.
     SubFunction,

@@ -115,6 +115,19 @@ pub enum VersionKind {
 }
 
 impl Info {
+    /// Returns the name of the DDP package that is loaded (`fw.app.name`; ice, Linux 5.10).
+    #[must_use]
+    pub fn ddp(&self) -> Option<&str> {
+        self.running("fw.app.name")
+    }
+
+    fn running(&self, name: &str) -> Option<&str> {
+        self.versions
+            .iter()
+            .find(|version| version.kind == VersionKind::Running && version.name == name)
+            .map(|version| version.value.as_str())
+    }
+
     /// Returns the running firmware in one word.
     ///
     /// There are as many names as vendors. `fw` is meant to be the version of the whole (bnxt,
@@ -122,12 +135,8 @@ impl Info {
     /// management processor (ice, nfp), which is what their release notes go by.
     #[must_use]
     pub fn firmware(&self) -> Option<&str> {
-        ["fw", "fw.version", "fw.mgmt"].iter().find_map(|name| {
-            self.versions
-                .iter()
-                .find(|version| version.kind == VersionKind::Running && version.name == *name)
-                .map(|version| version.value.as_str())
-        })
+        let names = ["fw", "fw.version", "fw.mgmt"];
+        names.into_iter().find_map(|name| self.running(name))
     }
 }
 

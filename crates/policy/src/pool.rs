@@ -151,8 +151,7 @@ pub fn offer(pools: &[Pool], seen: &Inventory, held: &Held) -> Offer {
             if taken.contains(&candidate.id) {
                 continue;
             }
-            if let Verdict::Selected { selector } = verdict::judge_candidate(pool, candidate, held)
-            {
+            if let Some(selector) = verdict::taking(pool, candidate, held) {
                 taken.insert(candidate.id.clone());
                 devices.insert(candidate.id.clone(), offered(pool, candidate, selector));
             }
@@ -165,6 +164,51 @@ pub fn offer(pools: &[Pool], seen: &Inventory, held: &Held) -> Offer {
     Offer {
         pools: pools.collect(),
     }
+}
+
+/// A pool would take devices that another one has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The pool that has them, because it is asked first or a pod got them from it.
+    pub owner: ResourceName,
+    /// The pool that would take them.
+    pub loser: ResourceName,
+    /// The devices, in their order.
+    pub devices: Vec<DeviceId>,
+}
+
+/// Returns which pools claim the same devices, in the order of the pools that go without.
+#[must_use]
+pub fn overlaps(pools: &[Pool], seen: &Inventory, held: &Held, offer: &Offer) -> Vec<Overlap> {
+    let mut owners: BTreeMap<&DeviceId, &ResourceName> = BTreeMap::new();
+    for pool in &offer.pools {
+        owners.extend(pool.devices.keys().map(|id| (id, &pool.resource)));
+    }
+    let candidates: Vec<Candidate<'_>> = candidates(seen).collect();
+    let mut overlaps: Vec<Overlap> = Vec::new();
+    for pool in pools {
+        let first = overlaps.len();
+        for candidate in &candidates {
+            let owner = owners.get(&candidate.id).copied();
+            let Some(owner) = owner.filter(|owner| **owner != pool.resource) else {
+                continue;
+            };
+            if verdict::taking(pool, candidate, held).is_none() {
+                continue;
+            }
+            let id = candidate.id.clone();
+            let mut own = overlaps.iter_mut().skip(first);
+            match own.find(|known| known.owner == *owner) {
+                Some(known) => known.devices.push(id),
+                None => overlaps.push(Overlap {
+                    owner: owner.clone(),
+                    loser: pool.resource.clone(),
+                    devices: vec![id],
+                }),
+            }
+        }
+    }
+    overlaps
 }
 
 /// Returns the devices that pods got from `pool`.

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use model::{
-    Extra, Filter, HealthChecks, PciAddress, PfItem, Pool, PoolKind, Preference, ResourceName,
-    Selector, VdpaKind,
+    ClassPrefix, Extra, Filter, HealthChecks, PciAddress, PfItem, Pool, PoolKind, Preference,
+    ResourceName, Selector, VdpaKind,
 };
 
 use super::wire::{PoolSpec, SelectorSpec};
@@ -30,9 +30,11 @@ pub(super) fn pool(
     };
     let extra = extra(spec, path, &mut says);
     let preference = preference(spec, path, &mut says);
+    let classes = classes(spec, kind?, path, &mut says);
     Some(Pool {
         resource: resource?,
         kind: kind?,
+        classes,
         selectors,
         exclude_topology: spec.exclude_topology,
         extra,
@@ -98,7 +100,16 @@ fn resource(
     }
     let full = spec.full_name(default_prefix).unwrap_or_default();
     match full.parse() {
-        Ok(resource) => Some(resource),
+        Ok(resource) => {
+            if !crate::device_info::has_names(&resource) {
+                says.note(
+                    path_of_name,
+                    "the name is too long for a device-info file, so CNI plugins are told nothing",
+                    "use a shorter resourcePrefix",
+                );
+            }
+            Some(resource)
+        }
         Err(_) => {
             // Which of the two parts the kubelet would refuse.
             let prefix_is_good = full
@@ -145,6 +156,41 @@ fn kind(
             None
         }
     }
+}
+
+/// Returns the classes that a pool of accelerators is of.
+fn classes(
+    spec: &PoolSpec,
+    kind: PoolKind,
+    path: &FieldPath,
+    says: &mut Says<'_>,
+) -> Vec<ClassPrefix> {
+    if kind != PoolKind::Accelerator {
+        if spec.pci_classes.is_some() {
+            let problem = format!("a pool of type {kind} has its own class, so it is ignored");
+            says.note(
+                path.key("pciClasses"),
+                problem,
+                r#"remove it, or write "deviceType": "accelerator""#,
+            );
+        }
+        return Vec::new();
+    }
+    let Some(texts) = spec.pci_classes.as_ref().filter(|texts| !texts.is_empty()) else {
+        return vec![ClassPrefix::ACCELERATORS];
+    };
+    let mut classes = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(class) => classes.push(class),
+            Err(_) => says.problem(
+                path.key("pciClasses").index(index),
+                format!("{} is no class of PCI functions", quoted(text)),
+                "write 2, 4 or 6 hex digits in lower case, such as 0108 for NVMe",
+            ),
+        }
+    }
+    classes
 }
 
 fn first_generation_selectors(

@@ -29,6 +29,7 @@ fn text(config: &Config) -> String {
             words.extend(set.then(|| word.to_owned()));
         }
         words.extend(pool.preference.map(|preference| format!("{preference:?}")));
+        words.extend(pool.classes.iter().map(|class| format!("class {class}")));
         words.extend(pool.extra.as_ref().map(|extra| format!("{extra:?}")));
         writeln!(text, "{} {} {}", pool.resource, pool.kind, words.join(" ")).unwrap();
         for selector in &pool.selectors {

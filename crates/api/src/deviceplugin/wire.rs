@@ -24,6 +24,8 @@ pub(super) struct PoolSpec {
     /// Ours.
     pub(super) preferred_allocation: Option<String>,
     /// Ours.
+    pub(super) pci_classes: Option<Vec<String>>,
+    /// Ours.
     pub(super) iommufd: bool,
     /// Ours.
     pub(super) offer_used_by_node: bool,
@@ -73,6 +75,7 @@ impl PoolSpec {
             sriov_mode: fields.flag("sriovMode").unwrap_or_default(),
             is_rdma: fields.flag("isRdma"),
             preferred_allocation: fields.text("preferredAllocation"),
+            pci_classes: fields.texts("pciClasses"),
             iommufd: fields.flag("iommufd").unwrap_or_default(),
             offer_used_by_node: fields.flag("offerUsedByNode").unwrap_or_default(),
             selectors: fields.selectors(),

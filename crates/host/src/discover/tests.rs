@@ -63,7 +63,8 @@ fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
         let mut whole = recording.observe();
         for function in whole.functions.values_mut() {
             if let Role::Pf(facts) = &mut function.role {
-                (facts.firmware, facts.steering, facts.tc_offload) = (None, None, None);
+                (facts.firmware, facts.ddp) = (None, None);
+                (facts.steering, facts.tc_offload) = (None, None);
             }
         }
         for (address, function) in &whole.functions {

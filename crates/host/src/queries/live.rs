@@ -11,7 +11,7 @@ use netlink::devlink::{self, Handle};
 use netlink::{IpVersion, Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
 
 use super::namespaces;
-use super::{Elsewhere, Queries, QueryError};
+use super::{Elsewhere, Firmware, Queries, QueryError};
 use crate::perform::{STEERING, TC_OFFLOAD};
 use crate::root::HostRoot;
 
@@ -77,16 +77,18 @@ impl Queries for Live {
         &mut self,
         pf: PciAddress,
         netdev: Option<&IfName>,
-    ) -> Result<Option<String>, QueryError> {
+    ) -> Result<Firmware, QueryError> {
         let info = devlink::info(self.generic()?, &Handle::pci(pf))?;
-        let firmware = info.and_then(|info| info.firmware().map(str::to_owned));
-        match (firmware, netdev) {
-            (None, Some(netdev)) => {
-                let driver = ethtool::driver(self.route()?, netdev)?;
-                Ok(driver.and_then(|driver| driver.firmware))
-            }
-            (firmware, _) => Ok(firmware),
+        let info = info.unwrap_or_default();
+        let mut firmware = Firmware {
+            version: info.firmware().map(str::to_owned),
+            ddp: info.ddp().map(str::to_owned),
+        };
+        if let (None, Some(netdev)) = (&firmware.version, netdev) {
+            let driver = ethtool::driver(self.route()?, netdev)?;
+            firmware.version = driver.and_then(|driver| driver.firmware);
         }
+        Ok(firmware)
     }
 
     fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError> {

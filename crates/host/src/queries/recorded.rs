@@ -11,7 +11,7 @@ use netlink::Link;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Elsewhere, Queries, QueryError};
+use super::{Elsewhere, Firmware, Queries, QueryError};
 use crate::root::HostRoot;
 
 /// Netdevs of the recorded namespace.
@@ -41,6 +41,8 @@ pub(crate) struct PfAnswers {
     pub(crate) tc_offload: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) firmware: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ddp: Option<String>,
 }
 
 /// What one netdev does for the node itself.
@@ -129,8 +131,13 @@ impl Queries for Recorded {
         &mut self,
         pf: PciAddress,
         _netdev: Option<&IfName>,
-    ) -> Result<Option<String>, QueryError> {
-        Ok(self.pf(pf)?.and_then(|said| said.firmware.clone()))
+    ) -> Result<Firmware, QueryError> {
+        let said = self.pf(pf)?;
+        let firmware = said.map(|said| Firmware {
+            version: said.firmware.clone(),
+            ddp: said.ddp.clone(),
+        });
+        Ok(firmware.unwrap_or_default())
     }
 
     fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError> {

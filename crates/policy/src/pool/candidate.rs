@@ -1,7 +1,7 @@
 //! One device that a pool could have, with what selectors ask about it.
 
 use model::{
-    DeviceId, Function, Inventory, Netdev, Netns, NodeUse, PoolKind, RdmaDevice, SubFunction,
+    DeviceId, Function, Inventory, Netdev, Netns, NodeUse, Pool, PoolKind, RdmaDevice, SubFunction,
 };
 
 /// A function or a sub-function.
@@ -59,13 +59,15 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    /// Can a pool of `kind` have it?
-    pub(super) fn is_of(&self, kind: PoolKind) -> bool {
-        let base = self.function.class.base();
-        match kind {
-            PoolKind::Net => self.part.is_none() && base == 0x02,
-            PoolKind::Accelerator => self.part.is_none() && base == 0x12,
-            PoolKind::SubFunction => self.part.is_some() && base == 0x02,
+    /// Can `pool` have it, by its kind?
+    pub(super) fn is_for(&self, pool: &Pool) -> bool {
+        let class = self.function.class;
+        match pool.kind {
+            PoolKind::Net => self.part.is_none() && class.is_network(),
+            PoolKind::Accelerator => {
+                self.part.is_none() && pool.classes.iter().any(|wanted| wanted.has(class))
+            }
+            PoolKind::SubFunction => self.part.is_some() && class.is_network(),
         }
     }
 
@@ -89,6 +91,12 @@ impl<'a> Candidate<'a> {
             Some(part) => &part.rdma,
             None => &self.function.rdma,
         }
+    }
+
+    /// Returns the DDP package that the device is served by: its PF's, or its own.
+    pub(super) fn ddp(&self) -> Option<&'a str> {
+        let facts = self.pf.unwrap_or(self.function).pf()?;
+        facts.ddp.as_deref()
     }
 
     /// Returns what a netdev in the host's namespace does for the node itself.

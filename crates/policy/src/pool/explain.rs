@@ -94,7 +94,7 @@ pub fn explain_pool(
         offered: Vec::new(),
         others: Vec::new(),
     };
-    for candidate in candidates(seen).filter(|candidate| candidate.is_of(pool.kind)) {
+    for candidate in candidates(seen).filter(|candidate| candidate.is_for(pool)) {
         let has = |id| {
             offer
                 .pools

@@ -72,7 +72,7 @@ pub(super) fn passes(filter: &Filter, candidate: &Candidate<'_>) -> bool {
                 link.map(|netdev| netdev.link_type.to_string()).as_deref(),
             )
         }
-        Filter::DdpProfiles(texts) => among(texts, None),
+        Filter::DdpProfiles(texts) => among(texts, candidate.ddp()),
         Filter::PKeys(texts) => among(texts, partition_key(candidate)),
         Filter::Rdma => !candidate.rdma().is_empty(),
         Filter::Vdpa(kind) => {
@@ -118,7 +118,7 @@ fn fact(filter: &Filter, candidate: &Candidate<'_>) -> Option<String> {
             let link = candidate.netdev_or_pfs()?;
             Some(link.link_type.to_string())
         }
-        Filter::DdpProfiles(_) => None,
+        Filter::DdpProfiles(_) => candidate.ddp().map(str::to_owned),
         Filter::PKeys(_) => partition_key(candidate).map(str::to_owned),
         Filter::Rdma => None,
         Filter::Vdpa(_) => {

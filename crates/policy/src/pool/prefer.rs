@@ -94,3 +94,6 @@ fn best_node(
     });
     best.and_then(|(numa, _)| numa)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,19 @@ use std::fmt::Write as _;
 
 use fixtures::{Pf, igb, inventory, mlx5, parsed};
 use model::{
-    Function, HealthChecks, HexId, Holder, HolderKind, IfIndex, LinkType, NodeUse, PciClass,
-    PfItem, PoolKind, Preference, RdmaDevice, Role, Selector, SubFunction, VdpaDevice, VdpaKind,
+    ClassPrefix, Function, HealthChecks, HexId, Holder, HolderKind, IfIndex, LinkType, NodeUse,
+    PciClass, PfItem, PoolKind, RdmaDevice, Role, Selector, SubFunction, VdpaDevice, VdpaKind,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
 
-fn pool(name: &str, filters: Vec<Filter>) -> Pool {
+pub(super) fn pool(name: &str, filters: Vec<Filter>) -> Pool {
     Pool {
         resource: parsed(&format!("intel.com/{name}")),
         kind: PoolKind::Net,
+        classes: vec![ClassPrefix::ACCELERATORS],
         selectors: vec![Selector {
             filters,
             vhost_net: false,
@@ -168,6 +169,39 @@ fn the_first_pool_that_takes_a_device_has_it() {
     let offer = offer(&pools, &seen, &Held::default());
     let selector = |id: &str| offer.pools[1].devices[&parsed::<DeviceId>(id)].selector;
     assert_eq!((selector(IGB_VFS[1]), selector(IGB_VFS[2])), (0, 1));
+}
+
+#[test]
+fn pools_that_claim_the_same_devices_are_told() {
+    let seen = two_pfs();
+    let held = Held::default();
+    let pools = [
+        pool("first", vec![pf_names(&["ens1#0-1"])]),
+        pool("all", vec![]),
+        pool("ens1", vec![pf_names(&["ens1"])]),
+        pool("none", vec![pf_names(&["ens9"])]),
+    ];
+    let offer = offer(&pools, &seen, &held);
+    let told: Vec<String> = overlaps(&pools, &seen, &held, &offer)
+        .into_iter()
+        .map(|overlap| {
+            let devices: Vec<String> = overlap.devices.iter().map(ToString::to_string).collect();
+            format!(
+                "{} < {}: {}",
+                overlap.loser.name(),
+                overlap.owner.name(),
+                devices.join(" ")
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "all < first: 0000:01:10.0 0000:01:10.2",
+            "ens1 < first: 0000:01:10.0 0000:01:10.2",
+            "ens1 < all: 0000:01:10.4",
+        ]
+    );
 }
 
 #[test]
@@ -344,6 +378,19 @@ fn kinds_of_pools_have_kinds_of_devices() {
         offered(&[of(PoolKind::Accelerator)], &seen),
         "intel.com/a: 0000:01:00.0 0000:01:10.0\n"
     );
+    // Of other classes only when the pool names them, and then no PF that has VFs.
+    for address in ["0000:01:00.0", "0000:01:10.2"] {
+        function(&mut seen, address).class = PciClass::new(0x01_0802);
+    }
+    assert_eq!(
+        offered(&[of(PoolKind::Accelerator)], &seen),
+        "intel.com/a: 0000:01:10.0\n"
+    );
+    let nvme = Pool {
+        classes: vec![parsed("0108")],
+        ..of(PoolKind::Accelerator)
+    };
+    assert_eq!(offered(&[nvme], &seen), "intel.com/a: 0000:01:10.2\n");
     assert_eq!(
         offered(&[of(PoolKind::SubFunction)], &seen),
         "intel.com/a: mlx5_core.sf.4\n"
@@ -396,63 +443,6 @@ fn an_explanation_names_the_selector_line() {
         .map(|(id, said)| format!("{id}: {}", said.verdict))
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
-}
-
-fn preferred(preference: Preference, free: &[&str], required: &[&str], size: usize) -> Vec<String> {
-    let seen = inventory([
-        mlx5("0000:3b:00.0", "ens1").with_vfs(4),
-        mlx5("0000:3c:00.0", "ens2").with_vfs(4),
-        mlx5("0000:af:00.0", "ens3")
-            .with_vfs(8)
-            .function(|pf| pf.numa = Some(NumaNode(1))),
-    ]);
-    let mut pool = offer(&[pool("a", vec![])], &seen, &Held::default())
-        .pools
-        .remove(0);
-    for (id, offered) in &mut pool.devices {
-        let far = id.to_string().starts_with("0000:af");
-        offered.numa = Some(NumaNode(u16::from(far)));
-    }
-    let ids = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| parsed(text))
-            .collect::<Vec<DeviceId>>()
-    };
-    prefer(preference, &pool, &ids(free), &ids(required), size)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
-}
-
-#[test]
-fn packing_fills_the_pf_that_suffices_and_balancing_the_emptiest() {
-    let free = [
-        "0000:3b:00.2",
-        "0000:3b:00.3",
-        "0000:3b:00.4",
-        "0000:3c:00.2",
-        "0000:3c:00.3",
-        "0000:af:00.2",
-    ];
-    let packed = |required: &[&str], size| preferred(Preference::Packed, &free, required, size);
-    let balanced = |required: &[&str], size| preferred(Preference::Balanced, &free, required, size);
-    assert_eq!(
-        packed(&[], 1),
-        ["0000:af:00.2"],
-        "the node that suffices with the least left over"
-    );
-    assert_eq!(packed(&[], 2), ["0000:3c:00.2", "0000:3c:00.3"]);
-    assert_eq!(
-        packed(&["0000:3b:00.3"], 3),
-        ["0000:3b:00.3", "0000:3b:00.2", "0000:3b:00.4"]
-    );
-    assert_eq!(balanced(&[], 2), ["0000:3b:00.2", "0000:3c:00.2"]);
-    assert_eq!(
-        balanced(&["0000:3c:00.2"], 2),
-        ["0000:3c:00.2", "0000:3b:00.2"]
-    );
-    assert_eq!(packed(&[], 9).len(), free.len());
 }
 
 /// Any host of three PFs, and anything that can befall its VFs.
@@ -543,33 +533,5 @@ proptest! {
                 prop_assert!(after.devices.contains_key(id), "{} lost {}", before.resource, id);
             }
         }
-    }
-
-    #[test]
-    fn a_preference_keeps_to_what_is_available_and_required(
-        free in subsequence((2..16_u8).collect::<Vec<_>>(), 0..14),
-        required in subsequence((2..6_u8).collect::<Vec<_>>(), 0..4),
-        size in 0_usize..12, packed: bool,
-    ) {
-        let name = |n: &u8| match n % 3 {
-            0 => format!("0000:3b:00.{}", n % 8),
-            1 => format!("0000:3c:00.{}", n % 8),
-            _ => format!("0000:af:00.{}", n % 8),
-        };
-        let free: Vec<String> = free.iter().map(name).collect();
-        let required: Vec<String> = required.iter().map(name).collect();
-        let texts = |names: &'_ [String]| names.iter().map(String::clone).collect::<Vec<_>>();
-        let (free, required) = (texts(&free), texts(&required));
-        let free_refs: Vec<&str> = free.iter().map(String::as_str).collect();
-        let required_refs: Vec<&str> = required.iter().map(String::as_str).collect();
-        let preference = if packed { Preference::Packed } else { Preference::Balanced };
-        let chosen = preferred(preference, &free_refs, &required_refs, size);
-        let set: BTreeSet<&String> = chosen.iter().collect();
-        prop_assert_eq!(set.len(), chosen.len(), "twice the same");
-        prop_assert!(required.iter().all(|id| set.contains(id)));
-        prop_assert!(chosen.iter().all(|id| free.contains(id) || required.contains(id)));
-        let all: BTreeSet<&String> = free.iter().chain(&required).collect();
-        let needed: BTreeSet<&String> = required.iter().collect();
-        prop_assert_eq!(chosen.len(), size.min(all.len()).max(needed.len()));
     }
 }

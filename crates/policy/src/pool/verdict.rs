@@ -3,13 +3,13 @@
 use std::fmt;
 
 use model::{
-    DeviceId, Filter, Holder, HolderKind, IfIndex, IfName, Inventory, Netns, PciClass, Pool,
-    PoolKind,
+    ClassPrefix, DeviceId, Filter, Holder, HolderKind, IfIndex, IfName, Inventory, Netns, PciClass,
+    Pool, PoolKind, Selector,
 };
 
 use super::Held;
 use super::candidate::Candidate;
-use super::filter::{Miss, first_miss};
+use super::filter::{Miss, first_miss, passes};
 
 /// What a pool says about a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,40 +96,67 @@ pub fn judge(pool: &Pool, device: &DeviceId, seen: &Inventory, held: &Held) -> V
 }
 
 pub(super) fn judge_candidate(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Verdict {
-    if !candidate.is_of(pool.kind) {
-        return Verdict::OtherKind {
+    match choose(pool, candidate, held) {
+        Choice::OtherKind => Verdict::OtherKind {
             wanted: pool.kind,
             class: candidate.function.class,
-        };
-    }
-    if let Some(exclusion) = exclusion(pool, candidate, held) {
-        return Verdict::Excluded(exclusion);
-    }
-    let mut misses = Vec::new();
-    for (selector, wanted) in pool.selectors.iter().enumerate() {
-        match first_miss(&wanted.filters, candidate) {
-            None => return Verdict::Selected { selector },
-            Some(miss) => misses.push(miss),
+        },
+        Choice::Excluded(exclusion) => Verdict::Excluded(exclusion),
+        Choice::Selected(selector) => Verdict::Selected { selector },
+        Choice::NotSelected => {
+            let selectors = pool.selectors.iter();
+            let misses = selectors.filter_map(|one| first_miss(&one.filters, candidate));
+            Verdict::NotSelected(misses.collect())
         }
     }
-    Verdict::NotSelected(misses)
+}
+
+/// Returns the selector of `pool` that takes the device.
+pub(super) fn taking(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Option<usize> {
+    match choose(pool, candidate, held) {
+        Choice::Selected(selector) => Some(selector),
+        Choice::OtherKind | Choice::Excluded(_) | Choice::NotSelected => None,
+    }
+}
+
+/// A verdict without the reasons of selectors, which are many texts when pools and devices are many.
+enum Choice {
+    OtherKind,
+    Excluded(Exclusion),
+    NotSelected,
+    Selected(usize),
+}
+
+fn choose(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Choice {
+    if !candidate.is_for(pool) {
+        return Choice::OtherKind;
+    }
+    if let Some(exclusion) = exclusion(pool, candidate, held) {
+        return Choice::Excluded(exclusion);
+    }
+    let takes = |one: &Selector| one.filters.iter().all(|filter| passes(filter, candidate));
+    let selector = pool.selectors.iter().position(takes);
+    selector.map_or(Choice::NotSelected, Choice::Selected)
 }
 
 fn exclusion(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Option<Exclusion> {
     if candidate.function.driver.is_none() {
         return Some(Exclusion::NoDriver);
     }
-    if pool.kind == PoolKind::Net {
+    // Upstream offers an accelerator besides its VFs. Of other classes the PF is what manages them.
+    let accelerator = ClassPrefix::ACCELERATORS.has(candidate.function.class);
+    if candidate.part.is_none() && !accelerator {
         let vfs = candidate.function.pf().map_or(0, |pf| pf.num_vfs);
         if vfs > 0 {
             return Some(Exclusion::HasVfs(vfs));
         }
-        if !pool.offer_used_by_node
-            && !is_named(pool, candidate)
-            && let Some(exclusion) = used_by_node(candidate)
-        {
-            return Some(exclusion);
-        }
+    }
+    if pool.kind == PoolKind::Net
+        && !pool.offer_used_by_node
+        && !is_named(pool, candidate)
+        && let Some(exclusion) = used_by_node(candidate)
+    {
+        return Some(exclusion);
     }
     held_outside(candidate, held).map(Exclusion::Held)
 }

@@ -21,11 +21,10 @@ mod wanted;
 mod tests;
 
 pub use change::{
-    FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back,
-    guessed_change, guessed_give_back,
+    FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back, guessed_change,
 };
 pub use report::{FirmwareReport, FirmwareSettings, InternalCpu, ParseReportError, PortLink};
-pub use wanted::{NicPort, WantedNic, is_same_device, lacking, nics, unwanted};
+pub use wanted::{NicPort, WantedNic, is_same_device, lacking, nics};
 
 use model::PciAddress;
 

@@ -23,12 +23,14 @@ fn the_firmware_is_the_running_one_under_the_most_general_name() {
         version(100, "board.id", "K65390-000"),
         version(101, "fw.mgmt", "6.2.9"),
         version(101, "fw.undi", "1.3146.0"),
+        version(101, "fw.app.name", "ICE COMMS Package"),
         version(102, "fw.mgmt", "7.0.0"),
     ]);
     let info = info(Attributes::new(&ice));
     assert_eq!(info.driver.as_deref(), Some("ice"));
     assert_eq!(info.firmware(), Some("6.2.9"));
-    assert_eq!(info.versions.len(), 4);
+    assert_eq!(info.ddp(), Some("ICE COMMS Package"));
+    assert_eq!(info.versions.len(), 5);
     let json = serde_json::to_string(&info).unwrap();
     assert_eq!(serde_json::from_str::<Info>(&json).unwrap(), info);
 
@@ -39,6 +41,7 @@ fn the_firmware_is_the_running_one_under_the_most_general_name() {
     ]);
     let info = super::info(Attributes::new(&mlx5));
     assert_eq!(info.firmware(), Some("22.36.1010 (whole)"));
+    assert_eq!(info.ddp(), None);
     assert_eq!(super::info(Attributes::new(&named(&[]))).firmware(), None);
 }
 
