@@ -17,6 +17,7 @@ pub(crate) struct Board {
     pools: Mutex<BTreeMap<ResourceName, Arc<PoolBoard>>>,
     config: Mutex<Vec<String>>,
     host: Mutex<Option<String>>,
+    files: Mutex<Vec<String>>,
     scans: AtomicU64,
     scan_micros: AtomicU64,
     last_scan_micros: AtomicU64,
@@ -91,6 +92,14 @@ impl Board {
         *lock(&self.config) = problems;
     }
 
+    /// Says which files could not be written. Returns whether that is news.
+    pub(crate) fn set_files(&self, faults: Vec<String>) -> bool {
+        let mut known = lock(&self.files);
+        let news = *known != faults;
+        *known = faults;
+        news
+    }
+
     /// Says how a scan of the host ended.
     pub(crate) fn scanned(&self, took: Duration, fault: Option<String>) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -107,6 +116,7 @@ impl Board {
             troubles.push("the host was not seen yet".to_owned());
         }
         troubles.extend(lock(&self.host).clone());
+        troubles.extend(lock(&self.files).iter().cloned());
         for (resource, pool) in lock(&self.pools).iter() {
             troubles.extend(
                 pool.trouble()

@@ -1,12 +1,13 @@
 //! The configuration in force: the last good one, and what is wrong with the newest.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::deviceplugin::{Config, read_config};
-use model::{Explain as _, Pool};
+use model::{Explain as _, Pool, ResourceName};
 use tracing::{info, warn};
 
 use crate::endpoint::chain;
@@ -71,7 +72,9 @@ impl Configuration {
         true
     }
 
-    /// Takes the pools of a file. One that is refused stays as it was before.
+    /// Takes the pools of a file. While one of them is refused, no pool that was good before goes:
+    /// the refused one stays as it was, and so does any that the file does not have any more, because
+    /// it may be the one whose name was lost.
     fn take(&mut self, config: Config) {
         for note in &config.notes {
             warn!(note = %note, remedy = note.remedy, "configuration may surprise");
@@ -101,6 +104,13 @@ impl Configuration {
                 let at = refused.index.min(pools.len());
                 pools.insert(at, before.clone());
             }
+        }
+        if !self.problems.is_empty() {
+            let named: BTreeSet<&ResourceName> = pools.iter().map(|pool| &pool.resource).collect();
+            let lost = self.pools.iter();
+            let lost = lost.filter(|pool| !named.contains(&pool.resource));
+            let lost: Vec<Pool> = lost.cloned().collect();
+            pools.extend(lost);
         }
         info!(pools = pools.len(), "configuration read");
         self.pools = Arc::new(pools);
@@ -142,17 +152,49 @@ mod tests {
         assert!(problems.contains("line 1, column 1: no JSON"), "{problems}");
         let one_bad = r#"{"resourceList": [{"resourceName": "a", "selectors": 5}, {"resourceName": "c", "selectors": {}}]}"#;
         let (pools, problems) = after(Some(one_bad));
-        assert_eq!(pools, "a c");
+        assert_eq!(pools, "a c b");
         assert!(
             problems.contains("resourceList[0].selectors: it is a number"),
             "{problems}"
         );
         let (pools, problems) = after(None);
-        assert_eq!(pools, "a c");
+        assert_eq!(pools, "a c b");
         assert!(problems.starts_with("read "), "{problems}");
         assert_eq!(
             after(Some(r#"{"resourceList": []}"#)),
             (String::new(), String::new())
         );
+    }
+
+    /// Every pool that `api` refuses, alone in a file after a good one.
+    #[test]
+    fn no_malformed_pool_takes_away_what_was_offered() {
+        let wrong = include_str!("../../api/corpus/deviceplugin/wrong.json");
+        let wrong: serde_json::Value = serde_json::from_str(wrong).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let mut tried = 0;
+        for pool in wrong["resourceList"].as_array().unwrap() {
+            if pool["resourceName"] == "good" {
+                continue;
+            }
+            let delivery = Delivery::Nodes;
+            let mut config = Configuration::new(path.clone(), "intel.com".to_owned(), delivery);
+            std::fs::write(
+                &path,
+                r#"{"resourceList": [{"resourceName": "a", "selectors": {}}, {"resourceName": "b", "selectors": {}}]}"#,
+            )
+            .unwrap();
+            config.reload();
+            let good = Arc::clone(&config.pools);
+            let text = serde_json::json!({"resourceList": [pool]}).to_string();
+            std::fs::write(&path, &text).unwrap();
+            assert!(config.reload());
+            assert_eq!(config.pools, good, "{text}");
+            let problem = config.problems.first().unwrap();
+            assert!(problem.contains(": resourceList[0]"), "{text}: {problem}");
+            tried += 1;
+        }
+        assert!(tried > 20);
     }
 }

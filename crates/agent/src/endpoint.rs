@@ -15,6 +15,8 @@
 //!   path that failed. A socket that a dead agent left, and that the kubelet has dialled since, is
 //!   therefore replaced by one of another name.
 //! - A starting kubelet removes every socket in its device plugin directory.
+//! - A kubelet that has dropped a pool says so to nobody: it closes its stream and keeps the resource
+//!   at zero. A pool that is registered and that nobody watches is therefore registered again.
 
 mod handler;
 mod socket;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use host::Checkpoint;
 use kubelet::deviceplugin::{DevicePluginOptions, Empty, REGISTER, RegisterRequest, VERSION};
 use kubelet::{CallError, Stop, serve, stopper};
 use model::ResourceName;
@@ -45,6 +48,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How long the kubelet may take to register: it dials back meanwhile, for which it has 10 s.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a registered pool may have no stream: a kubelet that restarts, and one that takes a new
+/// registration, has none for a moment.
+const UNWATCHED: Duration = Duration::from_secs(10);
+
 /// One pool towards the kubelet.
 pub(crate) struct Endpoint {
     pub(crate) resource: ResourceName,
@@ -62,6 +69,8 @@ pub(crate) struct Endpoint {
 enum Ended {
     Stopped,
     SocketGone,
+    /// The plugin watcher has dropped the pool; only a new socket makes it look again.
+    Dropped,
 }
 
 impl Endpoint {
@@ -72,10 +81,15 @@ impl Endpoint {
             match self.bind() {
                 Ok(socket) => {
                     retry = Retry::default();
-                    if let Ended::Stopped = self.serve(socket).await {
-                        return;
+                    match self.serve(socket).await {
+                        Ended::Stopped => return,
+                        Ended::SocketGone => {
+                            info!(resource = %self.resource, "socket vanished and is made again");
+                        }
+                        Ended::Dropped => {
+                            warn!(resource = %self.resource, "the kubelet watches the pool no more; socket made again");
+                        }
                     }
-                    info!(resource = %self.resource, "socket vanished and is made again");
                 }
                 Err(error) => {
                     let fault = chain(&error);
@@ -96,13 +110,14 @@ impl Endpoint {
         // Whatever changed before is seen by binding.
         self.poke.mark_unchanged();
         let dirs = &self.shared.dirs;
+        let checkpoints = self.shared.checkpoints.as_ref();
         let socket = match self.registration {
             Registration::Watcher => {
                 let since = Identity::of(&dirs.kubelet_socket()).map(|socket| socket.changed);
-                Socket::bind(&dirs.watched(), &self.resource, since)
+                Socket::bind(&dirs.watched(), &self.resource, since, checkpoints)
             }
             Registration::Legacy | Registration::Auto => {
-                Socket::bind(&dirs.device_plugins, &self.resource, None)
+                Socket::bind(&dirs.device_plugins, &self.resource, None, checkpoints)
             }
         }?;
         self.board.set_fault(None);
@@ -114,34 +129,49 @@ impl Endpoint {
             return Ended::SocketGone;
         };
         let (stopper, stop) = stopper();
+        let streams = Arc::new(watch::Sender::new(0));
+        let mut watching = streams.subscribe();
         let handler = PoolHandler {
             resource: self.resource.clone(),
             prefers: self.prefers,
             shared: Arc::clone(&self.shared),
             board: Arc::clone(&self.board),
+            streams,
             stop: stop.clone(),
         };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, handler, stop));
-        let ended = self.watch(&socket, &mut server).await;
+        let ended = self.watch(&socket, &mut server, &mut watching).await;
         drop(stopper);
         while server.join_next().await.is_some() {}
         self.board.registered.store(false, Ordering::Relaxed);
-        if let Ended::Stopped = ended {
+        if let Ended::Stopped | Ended::Dropped = ended {
             socket.remove();
         }
         ended
     }
 
     /// Keeps the pool registered while its server runs.
-    async fn watch(&mut self, socket: &Socket, server: &mut JoinSet<()>) -> Ended {
+    async fn watch(
+        &mut self,
+        socket: &Socket,
+        server: &mut JoinSet<()>,
+        watching: &mut watch::Receiver<usize>,
+    ) -> Ended {
         let legacy = self.registration != Registration::Watcher;
         let kubelet = self.shared.dirs.kubelet_socket();
         let mut known: Option<Identity> = None;
         let mut registering: Option<(Identity, Registering)> = None;
         let mut retry = Retry::default();
         let mut not_before = None;
+        let mut unwatched_until = None;
         loop {
+            let registered = self.board.registered.load(Ordering::Relaxed);
+            if *watching.borrow_and_update() > 0 || !registered {
+                unwatched_until = None;
+            } else if unwatched_until.is_none() {
+                unwatched_until = Some(Instant::now() + UNWATCHED);
+            }
             if legacy && registering.is_none() && not_before.is_none() {
                 registering = Identity::of(&kubelet)
                     .filter(|there| known.as_ref() != Some(there))
@@ -155,12 +185,27 @@ impl Endpoint {
                         return Ended::SocketGone;
                     }
                     not_before = None;
+                    // The kubelet that was called may be gone, and another one there.
+                    let there = Identity::of(&kubelet);
+                    registering = registering.filter(|(called, _)| there.as_ref() == Some(called));
                 }
                 () = at(not_before), if not_before.is_some() => not_before = None,
+                changed = watching.changed() => if changed.is_err() {
+                    return Ended::SocketGone;
+                },
+                () = at(unwatched_until), if unwatched_until.is_some() => {
+                    if !legacy {
+                        return Ended::Dropped;
+                    }
+                    warn!(resource = %self.resource, "the kubelet watches the pool no more; registering again");
+                    self.board.registered.store(false, Ordering::Relaxed);
+                    known = None;
+                }
                 answer = finish(&mut registering), if registering.is_some() => {
                     let there = registering.take().map(|(there, _)| there);
                     match answer {
                         Ok(Empty {}) => {
+                            self.shared.checkpoints.passed(Checkpoint::Registered);
                             known = there;
                             retry = Retry::default();
                             self.board.registrations.add();
@@ -183,6 +228,7 @@ impl Endpoint {
     }
 
     fn register(&self, socket: &Socket) -> Registering {
+        self.shared.checkpoints.passed(Checkpoint::Registering);
         let request = RegisterRequest {
             version: VERSION.to_owned(),
             endpoint: socket.name(),

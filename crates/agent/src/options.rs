@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use host::{AccessError, HostRoot, Linux};
+use host::{AccessError, Checkpoints, HostRoot, Linux};
 
 /// Opens the host, on the thread that will own it.
 pub type OpenHost = Box<dyn FnOnce() -> Result<Linux, AccessError> + Send>;
@@ -30,6 +31,8 @@ pub struct Options {
     pub root: HostRoot,
     /// The host.
     pub open_host: OpenHost,
+    /// Told of what is done, for tests that end the process there.
+    pub checkpoints: Arc<dyn Checkpoints + Send>,
 }
 
 /// Directories that the kubelet and the container runtime share with us.

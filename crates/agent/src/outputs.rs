@@ -8,22 +8,35 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use api::cdi::Specification;
+use api::cdi::{DeviceNode, Specification};
 use api::device_info;
-use model::{DeviceId, Pool};
+use host::{Checkpoint, Checkpoints};
+use model::{DeviceId, Pool, PoolKind, ResourceName};
+use policy::pool::PoolOffer;
 
 use crate::grant::{Delivery, Facts, Grant};
 use crate::options::Dirs;
 use crate::snapshot::Snapshot;
 
 /// Where files go, and which were written.
-#[derive(Debug)]
 pub(crate) struct Outputs {
     dirs: Dirs,
     delivery: Delivery,
     /// By path, as text: comparing paths part by part is most of the work with a thousand of them.
     written: BTreeMap<String, String>,
+    /// The nodes of devices, with CDI: those that they had last.
+    nodes: BTreeMap<(ResourceName, DeviceId), Vec<DeviceNode>>,
+    checkpoints: Arc<dyn Checkpoints + Send>,
+}
+
+/// What a file should say.
+struct Wanted {
+    /// `None` leaves it as it is: its device is gone.
+    text: Option<String>,
+    /// Has a pod the device?
+    held: bool,
 }
 
 /// A file could not be written or removed.
@@ -36,40 +49,65 @@ pub(crate) struct OutputError {
 }
 
 impl Outputs {
-    pub(crate) fn new(dirs: Dirs, delivery: Delivery) -> Self {
+    pub(crate) fn new(
+        dirs: Dirs,
+        delivery: Delivery,
+        checkpoints: Arc<dyn Checkpoints + Send>,
+    ) -> Self {
         Self {
             dirs,
             delivery,
             written: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            checkpoints,
         }
     }
 
     /// Makes the files what `snapshot` wants, and returns everything that did not work.
-    pub(crate) fn follow(&mut self, snapshot: &Snapshot) -> Vec<OutputError> {
-        let mut wanted = BTreeMap::new();
+    ///
+    /// The snapshot learns its specifications, which [`write_for`] makes sure of.
+    pub(crate) fn follow(&mut self, snapshot: &mut Snapshot) -> Vec<OutputError> {
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        let mut nodes = BTreeMap::new();
+        let mut specifications = Vec::new();
         for (pool, offer) in snapshot.pools.iter().zip(&snapshot.offer.pools) {
-            let mut specified = Vec::new();
             for (id, offered) in &offer.devices {
-                let Some(facts) = Facts::find(pool, &snapshot.seen, id, offered) else {
-                    // Gone, but a pod has it: its files stay.
-                    let path = info_path(&self.dirs, pool, id);
-                    let kept = self.written.get(&path).cloned().unwrap_or_default();
-                    wanted.insert(path, (kept, true));
-                    continue;
-                };
-                specified.push((id, facts.nodes(snapshot.node)));
-                if let Some(info) = facts.info() {
-                    let held = snapshot.held.resource_of(id).is_some();
-                    let path = info_path(&self.dirs, pool, id);
-                    wanted.insert(path, (info.to_json(), held));
+                let held = snapshot.held.resource_of(id).is_some();
+                let facts = Facts::find(pool, &snapshot.seen, id, offered);
+                if pool.kind == PoolKind::Net
+                    && let Some(path) = info_path(&self.dirs, pool, id)
+                {
+                    let info = facts.as_ref().and_then(Facts::info);
+                    let text = info.map(|info| info.to_json());
+                    wanted.insert(path, Wanted { text, held });
+                }
+                if self.delivery == Delivery::Cdi {
+                    let now = facts.map(|facts| facts.nodes(snapshot.node));
+                    let key = (pool.resource.clone(), id.clone());
+                    let kept = self.nodes.get(&key).filter(|_| held).cloned();
+                    // While RDMA is exclusive the devices of a pod cannot be seen from here, and a
+                    // container of it may start again.
+                    let now = now.filter(|nodes| !nodes.is_empty()).or(kept);
+                    nodes.extend(now.map(|now| (key, now)));
                 }
             }
-            if self.delivery == Delivery::Cdi
-                && let Some(text) = specification(pool, specified)
-            {
-                wanted.insert(specification_path(&self.dirs, pool), (text, false));
+            if self.delivery == Delivery::Cdi {
+                let text = specification(pool, offer, &nodes);
+                specifications
+                    .extend(text.map(|text| (specification_path(&self.dirs, pool), text)));
             }
         }
+        self.nodes = nodes;
+        let texts = specifications.iter().cloned();
+        wanted.extend(texts.map(|(path, text)| {
+            let text = Some(text);
+            (path, Wanted { text, held: false })
+        }));
+        snapshot.specifications = specifications.into_iter().collect();
+        self.make(wanted)
+    }
+
+    fn make(&mut self, wanted: BTreeMap<String, Wanted>) -> Vec<OutputError> {
         let mut errors = Vec::new();
         for path in self
             .written
@@ -88,12 +126,16 @@ impl Outputs {
             }
         }
         self.written.retain(|path, _| wanted.contains_key(path));
-        for (path, (text, held)) in wanted {
+        for (path, Wanted { text, held }) in wanted {
             let known = self.written.get(&path);
-            // What was told about a device when it was given away stays true for its pod.
+            // What was told about a device when it was given away stays true for its pod, also when
+            // the device is gone.
             let keep = held && (known.is_some() || Path::new(&path).exists());
+            let Some(text) = text else {
+                continue;
+            };
             if known != Some(&text) && !keep {
-                match write(&path, &text) {
+                match write(&path, &text, self.checkpoints.as_ref()) {
                     Ok(()) => {}
                     Err(error) => {
                         errors.push(error);
@@ -113,41 +155,40 @@ pub(crate) fn write_for(
     pool: &Pool,
     grant: &Grant,
     snapshot: &Snapshot,
-    delivery: Delivery,
+    checkpoints: &dyn Checkpoints,
 ) -> Result<(), OutputError> {
     for (id, info) in &grant.infos {
-        write_if_other(&info_path(dirs, pool, id), &info.to_json())?;
-    }
-    if delivery == Delivery::Cdi
-        && let Some((_, offer)) = snapshot.pool(&pool.resource)
-    {
-        let found = offer.devices.iter().filter_map(|(id, offered)| {
-            let facts = Facts::find(pool, &snapshot.seen, id, offered)?;
-            Some((id, facts.nodes(snapshot.node)))
-        });
-        if let Some(text) = specification(pool, found.collect()) {
-            let path = specification_path(dirs, pool);
-            write_if_other(&path, &text)?;
+        if let Some(path) = info_path(dirs, pool, id) {
+            write_if_other(&path, &info.to_json(), checkpoints)?;
         }
     }
-    Ok(())
+    let path = specification_path(dirs, pool);
+    match snapshot.specifications.get(&path) {
+        Some(text) => write_if_other(&path, text, checkpoints),
+        None => Ok(()),
+    }
 }
 
 fn specification(
     pool: &Pool,
-    devices: Vec<(&DeviceId, Vec<api::cdi::DeviceNode>)>,
+    offer: &PoolOffer,
+    nodes: &BTreeMap<(ResourceName, DeviceId), Vec<DeviceNode>>,
 ) -> Option<String> {
+    let devices = offer.devices.keys().filter_map(|id| {
+        let nodes = nodes.get(&(pool.resource.clone(), id.clone()))?;
+        Some((id, nodes.as_slice()))
+    });
     let specification = Specification {
         resource: &pool.resource,
         kind: pool.kind,
-        devices,
+        devices: devices.collect(),
     };
     specification.to_yaml()
 }
 
-fn info_path(dirs: &Dirs, pool: &Pool, id: &DeviceId) -> String {
-    let name = device_info::file_name(&pool.resource, id);
-    format!("{}/{name}", dirs.device_info.display())
+fn info_path(dirs: &Dirs, pool: &Pool, id: &DeviceId) -> Option<String> {
+    let name = device_info::file_name(&pool.resource, id)?;
+    Some(format!("{}/{name}", dirs.device_info.display()))
 }
 
 fn specification_path(dirs: &Dirs, pool: &Pool) -> String {
@@ -156,15 +197,19 @@ fn specification_path(dirs: &Dirs, pool: &Pool) -> String {
 }
 
 /// Writes a file unless it says so already: an allocation waits for this.
-fn write_if_other(path: &str, text: &str) -> Result<(), OutputError> {
+fn write_if_other(
+    path: &str,
+    text: &str,
+    checkpoints: &dyn Checkpoints,
+) -> Result<(), OutputError> {
     if fs::read(path).ok().as_deref() == Some(text.as_bytes()) {
         return Ok(());
     }
-    write(path, text)
+    write(path, text, checkpoints)
 }
 
 /// Replaces a file in one instant. Not synced: these directories do not outlive a boot.
-fn write(path: &str, text: &str) -> Result<(), OutputError> {
+fn write(path: &str, text: &str, checkpoints: &dyn Checkpoints) -> Result<(), OutputError> {
     let path = Path::new(path);
     let error = |attempt| {
         move |source| OutputError {
@@ -189,6 +234,7 @@ fn write(path: &str, text: &str) -> Result<(), OutputError> {
         if dir.file_name().is_some_and(|name| name == "dp") {
             fs::set_permissions(&fresh, Permissions::from_mode(0o444))?;
         }
+        checkpoints.passed(Checkpoint::FileWritten);
         fs::rename(&fresh, path)
     };
     written().map_err(error("write"))
@@ -196,8 +242,7 @@ fn write(path: &str, text: &str) -> Result<(), OutputError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use host::Uninterrupted;
     use policy::pool::Held;
 
     use super::*;
@@ -215,12 +260,12 @@ mod tests {
         let pools = api::deviceplugin::read_config(config, "intel.com").unwrap();
         let pools = Arc::new(pools.pools);
         let mut seen = recorded("igb-4-vfs");
-        let mut outputs = Outputs::new(dirs.clone(), Delivery::Cdi);
+        let mut outputs = Outputs::new(dirs.clone(), Delivery::Cdi, Arc::new(Uninterrupted));
         let mut follow = |seen: &model::Inventory, held: &Held| {
             let seen = Arc::new(seen.clone());
-            let snapshot =
+            let mut snapshot =
                 Snapshot::new(Arc::clone(&pools), seen, held.clone(), NodeHas::default());
-            assert!(outputs.follow(&snapshot).is_empty());
+            assert!(outputs.follow(&mut snapshot).is_empty());
             let names = fs::read_dir(&dirs.device_info).unwrap();
             names.count()
         };
@@ -242,6 +287,10 @@ mod tests {
         }
         assert_eq!(follow(&seen, &held), 2);
         assert!(!spec.exists());
+        // Of a device that was gone before it had a file there is none.
+        let late = "0000:01:11.0".parse().unwrap();
+        held.by_pods.values_mut().next().unwrap().insert(late);
+        assert_eq!(follow(&seen, &held), 2);
         let kept = dirs
             .device_info
             .join("intel.com-a-0000:01:10.0-device.json");

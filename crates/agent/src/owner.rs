@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use kubelet::{CallError, Stopper, stopper};
 use model::{Inventory, ResourceName};
+use policy::pool::overlaps;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -91,6 +92,8 @@ pub(crate) struct Owner {
     tasks: JoinSet<()>,
     /// Was the host seen once?
     started: bool,
+    /// Is there a file that could not be written?
+    unwritten: bool,
 }
 
 struct Served {
@@ -141,6 +144,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         snapshot,
         looks,
         beliefs: Mutex::new(Beliefs::default()),
+        checkpoints: Arc::clone(&options.checkpoints),
     });
     let mut owner = Owner {
         registration,
@@ -150,7 +154,11 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         config: Configuration::new(options.config, options.prefix, delivery),
         seen: Arc::default(),
         node: NodeHas::default(),
-        outputs: Outputs::new(options.dirs.clone(), delivery),
+        outputs: Outputs::new(
+            options.dirs.clone(),
+            delivery,
+            Arc::clone(&options.checkpoints),
+        ),
         dirs: options.dirs,
         publish,
         poke: watch::Sender::new(()),
@@ -159,6 +167,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         served: BTreeMap::new(),
         tasks,
         started: false,
+        unwritten: false,
     };
     owner.first_beliefs().await;
     owner.config.reload();
@@ -358,16 +367,48 @@ impl Owner {
             && Arc::ptr_eq(&before.pools, &self.config.pools)
             && before.held == held
             && before.node == self.node;
-        if same {
+        // What could not be written is tried again whenever the host was looked at.
+        if same && !self.unwritten {
             return;
         }
         let pools = Arc::clone(&self.config.pools);
-        let snapshot = Snapshot::new(pools, Arc::clone(&self.seen), held, self.node);
-        for error in self.outputs.follow(&snapshot) {
-            warn!(error = chain(&error), "file not written");
-        }
-        self.publish.send_replace(Arc::new(snapshot));
+        let mut snapshot = Snapshot::new(pools, Arc::clone(&self.seen), held, self.node);
+        self.write(&mut snapshot);
+        // The devices themselves, because what pools make of each seldom changes.
+        let devices = before
+            .seen
+            .functions
+            .keys()
+            .eq(snapshot.seen.functions.keys());
+        let claims_changed = !devices || !Arc::ptr_eq(&before.pools, &snapshot.pools);
+        let snapshot = Arc::new(snapshot);
+        self.publish.send_replace(Arc::clone(&snapshot));
         self.serve();
+        if claims_changed {
+            tell_overlaps(&snapshot);
+        }
+    }
+
+    /// Writes the files that others read, and tells which it could not.
+    fn write(&mut self, snapshot: &mut Snapshot) {
+        let faults: Vec<String> = self
+            .outputs
+            .follow(snapshot)
+            .iter()
+            .map(|error| chain(error))
+            .collect();
+        self.unwritten = !faults.is_empty();
+        // A directory that cannot be written is one trouble, however many devices there are.
+        let count = faults.len();
+        let told = match faults.into_iter().next() {
+            Some(first) if count > 1 => vec![format!("{first}, and {} others", count - 1)],
+            first => first.into_iter().collect(),
+        };
+        if self.board.set_files(told.clone()) {
+            for fault in told {
+                warn!(error = fault, "files not written");
+            }
+        }
     }
 
     /// Starts servers for new pools and ends those of pools that went.
@@ -430,6 +471,26 @@ impl Owner {
         }
         self.tasks.abort_all();
         info!("ended");
+    }
+}
+
+/// Says which pools claim the same devices: the order of the file decides, which may not be meant.
+fn tell_overlaps(snapshot: &Snapshot) {
+    let overlaps = overlaps(
+        &snapshot.pools,
+        &snapshot.seen,
+        &snapshot.held,
+        &snapshot.offer,
+    );
+    for overlap in overlaps {
+        let first = overlap.devices.first().map(ToString::to_string);
+        warn!(
+            pool = %overlap.loser,
+            owner = %overlap.owner,
+            devices = overlap.devices.len(),
+            first,
+            "two pools claim the same devices; the one that is earlier in the file has them"
+        );
     }
 }
 

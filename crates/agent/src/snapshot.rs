@@ -3,6 +3,7 @@
 //! Pure: pools, inventory and what pods hold in, an offer out. It is replaced as a whole, so a reader
 //! sees pools, devices and facts that belong together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kubelet::deviceplugin::{
@@ -26,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) node: NodeHas,
     /// What each pool offers, in the same order.
     pub(crate) offer: Offer,
+    /// The CDI specifications, by path.
+    pub(crate) specifications: BTreeMap<String, String>,
 }
 
 impl Snapshot {
@@ -43,6 +46,7 @@ impl Snapshot {
             held,
             node,
             offer,
+            specifications: BTreeMap::new(),
         }
     }
 

@@ -13,6 +13,9 @@ pub const DIRECTORY: &str = "/var/run/cdi";
 /// Longest name of an annotation behind its slash.
 const LONGEST_KEY: usize = 63;
 
+/// Longest name of a file.
+const LONGEST_NAME: usize = 255;
+
 /// A device node for a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceNode {
@@ -30,7 +33,7 @@ pub struct Specification<'a> {
     /// Its kind.
     pub kind: PoolKind,
     /// Its devices. A device without nodes is left out: one makes the whole specification invalid.
-    pub devices: Vec<(&'a DeviceId, Vec<DeviceNode>)>,
+    pub devices: Vec<(&'a DeviceId, &'a [DeviceNode])>,
 }
 
 /// Returns the class of a pool's devices.
@@ -66,22 +69,24 @@ pub fn annotation_key(resource: &ResourceName, kind: PoolKind) -> String {
     if full.len() <= LONGEST_KEY {
         return format!("cdi.k8s.io/{full}");
     }
-    // FNV-1a: two long names differ, and nobody gains from making them equal on his own node.
-    let hash = full.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("cdi.k8s.io/{}_{hash:016x}", class(kind))
+    format!("cdi.k8s.io/{}_{:016x}", class(kind), hash(&full))
 }
 
-/// Returns the name of a pool's specification file.
+/// Returns the name of a pool's specification file; runtimes read any.
 #[must_use]
 pub fn file_name(resource: &ResourceName, kind: PoolKind) -> String {
-    format!(
-        "sriov-dp-{}-{}-{}.yaml",
-        resource.prefix(),
-        class(kind),
-        resource.name()
-    )
+    let full = format!("{}-{}-{}", resource.prefix(), class(kind), resource.name());
+    if full.len() <= LONGEST_NAME - "sriov-dp-.yaml".len() {
+        return format!("sriov-dp-{full}.yaml");
+    }
+    format!("sriov-dp-{}-{:016x}.yaml", class(kind), hash(&full))
+}
+
+/// FNV-1a: two long names differ, and nobody gains from making them equal on his own node.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 impl Specification<'_> {
@@ -96,7 +101,7 @@ impl Specification<'_> {
                 devices,
                 "- name: \"{id}\"\n  containerEdits:\n    deviceNodes:"
             );
-            for node in nodes {
+            for node in *nodes {
                 let _always = writeln!(
                     devices,
                     "    - path: {:?}\n      hostPath: {:?}\n      permissions: rw",
@@ -126,14 +131,14 @@ mod tests {
         let mut specification = Specification {
             resource: &resource,
             kind: PoolKind::Net,
-            devices: vec![(&bare, Vec::new())],
+            devices: vec![(&bare, &[])],
         };
         assert_eq!(specification.to_yaml(), None);
-        let nodes = vec![
+        let nodes = [
             node("/dev/vfio/vfio", "/dev/vfio/vfio"),
             node("/dev/vfio/7", "/dev/vfio/noiommu-7"),
         ];
-        specification.devices.push((&vfio, nodes));
+        specification.devices.push((&vfio, &nodes));
         insta::assert_snapshot!(specification.to_yaml().unwrap(), @r#"
         cdiVersion: 0.5.0
         kind: intel.com/net-pci
@@ -157,6 +162,11 @@ mod tests {
         assert_eq!(key("intel.com/a"), "cdi.k8s.io/intel.com_net-pci_a");
         let long = |last: char| key(&format!("{}.example.com/{last}", "x".repeat(60)));
         assert_ne!(long('a'), long('b'));
+        let file = |text: &str| file_name(&text.parse().unwrap(), PoolKind::Net);
+        assert_eq!(file("intel.com/a"), "sriov-dp-intel.com-net-pci-a.yaml");
+        let long_file = |last: char| file(&format!("{}b/{last}", "a.".repeat(121)));
+        assert_ne!(long_file('a'), long_file('b'));
+        assert!(long_file('a').len() <= LONGEST_NAME);
         assert_eq!(long('a').len(), "cdi.k8s.io/".len() + "net-pci_".len() + 16);
         assert!(!is_vendor(&"3com.com/a".parse().unwrap()));
     }

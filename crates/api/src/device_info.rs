@@ -39,11 +39,23 @@ pub enum DeviceInfo {
     },
 }
 
-/// Returns the name of the file for `device` of `resource`.
+/// Longest name of a file.
+const LONGEST_NAME: usize = 255;
+
+/// Returns the name of the file for `device` of `resource`; `None` when no file can have it. Whoever
+/// reads the file makes up the name by himself, so there is no other.
 #[must_use]
-pub fn file_name(resource: &ResourceName, device: &DeviceId) -> String {
+pub fn file_name(resource: &ResourceName, device: &DeviceId) -> Option<String> {
     let resource = resource.as_str().replace('/', "-");
-    format!("{resource}-{device}-device.json")
+    let name = format!("{resource}-{device}-device.json");
+    (name.len() <= LONGEST_NAME).then_some(name)
+}
+
+/// Can the devices of `resource` have files?
+#[must_use]
+pub fn has_names(resource: &ResourceName) -> bool {
+    let device = PciAddress::new(0, 0, 0, 0).map(DeviceId::Pci);
+    device.is_some_and(|device| file_name(resource, &device).is_some())
 }
 
 #[derive(Serialize)]
@@ -151,8 +163,10 @@ mod tests {
         );
         let resource = "intel.com/sriov_a".parse().unwrap();
         assert_eq!(
-            file_name(&resource, &DeviceId::Pci(address)),
-            "intel.com-sriov_a-0000:3b:0a.2-device.json"
+            file_name(&resource, &DeviceId::Pci(address)).as_deref(),
+            Some("intel.com-sriov_a-0000:3b:0a.2-device.json")
         );
+        let long = format!("{}b/a", "a.".repeat(120)).parse().unwrap();
+        assert_eq!(file_name(&long, &DeviceId::Pci(address)), None);
     }
 }

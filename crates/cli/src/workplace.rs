@@ -57,6 +57,11 @@ impl Site {
         }
     }
 
+    /// Returns what is told of each checkpoint.
+    pub(crate) fn checkpoints(&self) -> Box<dyn Checkpoints + Send> {
+        checkpoints(self.kill_at)
+    }
+
     /// Returns where records and locks are: beside the host's files, unless said otherwise.
     pub(crate) fn state(&self) -> StateDir {
         match (&self.state_dir, &self.place) {
@@ -135,7 +140,7 @@ pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
 }
 
 #[cfg(feature = "kill-points")]
-fn checkpoints(kill_at: u32) -> Box<dyn Checkpoints> {
+fn checkpoints(kill_at: u32) -> Box<dyn Checkpoints + Send> {
     match kill_at {
         0 => Box::new(Uninterrupted),
         nth => Box::new(host::KillAt::new(nth)),
@@ -143,6 +148,6 @@ fn checkpoints(kill_at: u32) -> Box<dyn Checkpoints> {
 }
 
 #[cfg(not(feature = "kill-points"))]
-fn checkpoints(_kill_at: u32) -> Box<dyn Checkpoints> {
+fn checkpoints(_kill_at: u32) -> Box<dyn Checkpoints + Send> {
     Box::new(Uninterrupted)
 }

@@ -25,6 +25,20 @@ pub enum Checkpoint {
     Confirmed,
     /// A file of those that keep a host as it was applied is about to be changed.
     FileToChange,
+    /// The agent is about to replace a file that others read, and has the new one beside it.
+    FileWritten,
+    /// The agent has its hands on the place of a pool's socket, and has removed what was there.
+    SocketCleared,
+    /// The agent listens for the kubelet on a pool's socket.
+    SocketMade,
+    /// The kubelet is about to be told of a pool.
+    Registering,
+    /// The kubelet has taken a pool.
+    Registered,
+    /// Devices count as given to a container, and nothing was written or answered yet.
+    Given,
+    /// All is written that a container needs, and the kubelet has no answer yet.
+    Answering,
 }
 
 /// Told of each checkpoint as it is passed.

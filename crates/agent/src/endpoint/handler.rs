@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use host::HostRoot;
+use host::{Checkpoint, Checkpoints, HostRoot};
 use kubelet::deviceplugin::{
     ALLOCATE, AllocateRequest, AllocateResponse, ContainerAllocateResponse,
     ContainerPreferredAllocationResponse, DevicePluginOptions, Empty, LIST_AND_WATCH, OPTIONS,
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) beliefs: Mutex<Beliefs>,
+    pub(crate) checkpoints: Arc<dyn Checkpoints + Send>,
 }
 
 impl Shared {
@@ -92,7 +93,25 @@ pub(super) struct PoolHandler {
     pub(super) prefers: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) board: Arc<PoolBoard>,
+    /// How many streams there are.
+    pub(super) streams: Arc<watch::Sender<usize>>,
     pub(super) stop: Stop,
+}
+
+/// Counts a stream for as long as it lives.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Counted {
+    fn new(streams: &Arc<watch::Sender<usize>>) -> Self {
+        streams.send_modify(|count| *count += 1);
+        Self(Arc::clone(streams))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 impl Handler for PoolHandler {
@@ -159,6 +178,7 @@ impl PoolHandler {
         let taken = status.plugin_registered;
         self.board.registered.store(taken, Ordering::Relaxed);
         if taken {
+            self.shared.checkpoints.passed(Checkpoint::Registered);
             self.board.registrations.add();
             self.board.set_fault(None);
             info!(resource = %self.resource, "registered with the kubelet");
@@ -178,6 +198,7 @@ impl PoolHandler {
         let Ok(mut updates) = reply.stream() else {
             return;
         };
+        let _counted = Counted::new(&self.streams);
         let mut snapshots = self.shared.snapshot.clone();
         let mut sent = None;
         loop {
@@ -277,11 +298,14 @@ impl PoolHandler {
         beliefs
             .unwrap_or_else(PoisonError::into_inner)
             .gave(&self.resource, &ids, Instant::now());
-        write_for(&self.shared.dirs, pool, &granted, &snapshot, delivery).map_err(|error| {
+        let checkpoints = self.shared.checkpoints.as_ref();
+        checkpoints.passed(Checkpoint::Given);
+        write_for(&self.shared.dirs, pool, &granted, &snapshot, checkpoints).map_err(|error| {
             let text = chain(&error);
             warn!(resource = %self.resource, error = text, "devices not given");
             Status::new(Code::INTERNAL, text)
         })?;
+        checkpoints.passed(Checkpoint::Answering);
         Ok(granted.response(pool, delivery))
     }
 

@@ -1,12 +1,14 @@
 //! The socket file of a pool.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use host::{Checkpoint, Checkpoints};
 use model::ResourceName;
+use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 
 /// Longest path of a socket: `sun_path` has 108 bytes with the NUL at the end.
@@ -42,17 +44,23 @@ impl Identity {
 pub(super) struct Socket {
     path: PathBuf,
     identity: Option<Identity>,
+    /// Held while the pool is served, so that two agents do not take turns in replacing the socket.
+    _lock: File,
     /// Taken by the server.
     pub(super) listener: Option<UnixListener>,
 }
 
 /// A socket could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("{attempt} {}", path.display())]
-pub(super) struct SocketError {
-    attempt: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub(super) enum SocketError {
+    #[error("{attempt} {}", path.display())]
+    Files {
+        attempt: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("another agent of this node serves it; it has {} locked", lock.display())]
+    Served { lock: PathBuf },
 }
 
 impl Socket {
@@ -63,21 +71,27 @@ impl Socket {
         dir: &Path,
         resource: &ResourceName,
         dialled: Option<SystemTime>,
+        checkpoints: &dyn Checkpoints,
     ) -> Result<Self, SocketError> {
-        let [usual, other] = names(dir, resource).map(|name| dir.join(name));
+        let [usual, other] = names(dir, resource);
+        let lock = lock(dir.join(format!(".{usual}.lock")))?;
+        let [usual, other] = [usual, other].map(|name| dir.join(name));
         let usual_left = clear(&usual)?;
         clear(&other)?;
+        checkpoints.passed(Checkpoint::SocketCleared);
         let in_vain = usual_left
             .zip(dialled)
             .is_some_and(|(left, dialled)| left.changed < dialled);
         let path = if in_vain { other } else { usual };
-        let listener = UnixListener::bind(&path).map_err(|source| SocketError {
+        let listener = UnixListener::bind(&path).map_err(|source| SocketError::Files {
             attempt: "listen on",
             path: path.clone(),
             source,
         })?;
+        checkpoints.passed(Checkpoint::SocketMade);
         Ok(Self {
             identity: Identity::of(&path),
+            _lock: lock,
             path,
             listener: Some(listener),
         })
@@ -103,9 +117,29 @@ impl Socket {
     }
 }
 
+/// Takes the lock of a pool. The file stays: the kubelet passes over names that begin with a dot.
+///
+/// It is opened to be read, because one that was written is an event of its directory, upon which
+/// whoever waits for the lock would try again at once.
+fn lock(path: PathBuf) -> Result<File, SocketError> {
+    let error = |attempt, source| SocketError::Files {
+        attempt,
+        path: path.clone(),
+        source,
+    };
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(file.map_err(|errno| error("open", errno.into()))?);
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SocketError::Served { lock: path }),
+        Err(TryLockError::Error(source)) => Err(error("lock", source)),
+    }
+}
+
 /// Removes what is in the way, and returns the socket that was there.
 fn clear(path: &Path) -> Result<Option<Identity>, SocketError> {
-    let error = |source| SocketError {
+    let error = |source| SocketError::Files {
         attempt: "replace",
         path: path.to_owned(),
         source,
@@ -145,6 +179,8 @@ mod tests {
     use std::os::unix::net::UnixListener as Left;
     use std::time::Duration;
 
+    use host::Uninterrupted;
+
     use super::*;
 
     fn resource() -> ResourceName {
@@ -155,7 +191,7 @@ mod tests {
     async fn what_is_in_the_way_is_replaced_unless_it_is_somebodys() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("intel.com_sriov_a.sock");
-        let bind = || Socket::bind(dir.path(), &resource(), None);
+        let bind = || Socket::bind(dir.path(), &resource(), None, &Uninterrupted);
         for make in [
             |path: &Path| drop(Left::bind(path).unwrap()),
             |path: &Path| fs::write(path, "x").unwrap(),
@@ -174,18 +210,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_agents_do_not_take_turns_in_replacing_a_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let bind = || Socket::bind(dir.path(), &resource(), None, &Uninterrupted);
+        let first = bind().unwrap();
+        let error = bind().unwrap_err();
+        assert!(matches!(error, SocketError::Served { .. }), "{error}");
+        assert!(first.is_there());
+        first.remove();
+        assert!(bind().unwrap().is_there());
+    }
+
+    #[tokio::test]
     async fn a_socket_that_was_dialled_in_vain_gets_another_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("intel.com_sriov_a.sock");
         drop(Left::bind(&path).unwrap());
         let later = SystemTime::now() + Duration::from_secs(60);
-        let socket = Socket::bind(dir.path(), &resource(), Some(later)).unwrap();
+        let socket = Socket::bind(dir.path(), &resource(), Some(later), &Uninterrupted).unwrap();
         assert_eq!(socket.name(), "intel.com_sriov_a-2.sock");
         assert!(!path.exists());
         // The next agent takes the usual name, and nothing of the other stays.
-        let next = Socket::bind(dir.path(), &resource(), Some(later)).unwrap();
+        drop(socket);
+        let next = Socket::bind(dir.path(), &resource(), Some(later), &Uninterrupted).unwrap();
         assert_eq!(next.name(), "intel.com_sriov_a.sock");
-        assert!(!socket.is_there());
+        assert!(!dir.path().join("intel.com_sriov_a-2.sock").exists());
     }
 
     #[test]

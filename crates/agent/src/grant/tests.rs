@@ -55,7 +55,7 @@ fn text(pools: &[Pool], seen: &Inventory, delivery: Delivery) -> String {
             writeln!(text, "  annotation {key}={value}").unwrap();
         }
         for (id, info) in &grant.infos {
-            let name = api::device_info::file_name(&pool.resource, id);
+            let name = api::device_info::file_name(&pool.resource, id).unwrap();
             writeln!(text, "  file {name} {}", info.to_json()).unwrap();
         }
     }

@@ -74,7 +74,7 @@ async fn a_missing_file_and_a_missing_directory_are_waited_for() {
     });
     assert!(body.contains("read "), "{body}");
     place.config(&pools(&["a"]));
-    agent.page_until("/readyz", |_, body| body.contains("listen on"));
+    agent.page_until("/readyz", |_, body| body.contains("plugins_registry/."));
     let kubelet = FakeKubelet::start(&place.kubelet());
     kubelet
         .until("intel.com/a", |known| known.devices.len() == 3)

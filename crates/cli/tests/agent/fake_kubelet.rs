@@ -3,13 +3,14 @@
 //! It keys clients by resource name only, and when a stream ends it drops whatever is registered under
 //! the name by then; it takes the path where it found a socket when a plugin names none; when it starts
 //! it removes every socket in its device plugin directory; the watcher looks at what it found until it
-//! takes it. Its waits are shorter, so that tests are.
+//! takes it, and waits longer after each failure, also for a new socket of the same path. Its waits are
+//! shorter, so that tests are.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use kubelet::{
     subscribe,
 };
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -52,6 +54,9 @@ pub(crate) struct Known {
 
 type State = Arc<Mutex<BTreeMap<String, Known>>>;
 
+/// What ends the stream of each resource.
+type Cuts = Arc<Mutex<BTreeMap<String, Arc<Notify>>>>;
+
 /// What a kubelet does differently in a test.
 #[derive(Debug, Default)]
 pub(crate) struct Moods {
@@ -59,14 +64,19 @@ pub(crate) struct Moods {
     pub(crate) refuses: AtomicBool,
     /// Answers nothing at `kubelet.sock`.
     pub(crate) hangs: AtomicBool,
-    /// Registrations that were refused.
-    pub(crate) refused: AtomicUsize,
+    /// When registrations were refused.
+    pub(crate) refusals: Mutex<Vec<Instant>>,
 }
+
+/// First and longest wait of the plugin watcher before it looks at a path again; the real ones are half
+/// a second and two minutes.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 pub(crate) struct FakeKubelet {
     pub(crate) moods: Arc<Moods>,
     state: State,
     pods: Arc<Mutex<Vec<(String, String)>>>,
+    cuts: Cuts,
     tasks: JoinSet<()>,
     stoppers: Vec<Stopper>,
 }
@@ -89,6 +99,7 @@ impl FakeKubelet {
             moods: Arc::default(),
             state: Arc::default(),
             pods: Arc::default(),
+            cuts: Arc::default(),
             tasks: JoinSet::new(),
             stoppers: Vec::new(),
         };
@@ -97,6 +108,7 @@ impl FakeKubelet {
             state: Arc::clone(&kubelet.state),
             moods: Arc::clone(&kubelet.moods),
             pods: Arc::clone(&kubelet.pods),
+            cuts: Arc::clone(&kubelet.cuts),
             streams: Arc::default(),
         };
         kubelet.listen(&plugins.join("kubelet.sock"), shared.clone());
@@ -119,6 +131,12 @@ impl FakeKubelet {
     pub(crate) async fn kill(mut self) {
         self.stoppers.clear();
         self.tasks.shutdown().await;
+    }
+
+    /// Drops the client of a resource and tells nobody, as the kubelet does when an older stream of the
+    /// same name ends.
+    pub(crate) fn drop_client(&self, resource: &str) {
+        self.cuts.lock().unwrap()[resource].notify_one();
     }
 
     /// Says that a pod has a device.
@@ -225,6 +243,7 @@ struct Shared {
     state: State,
     moods: Arc<Moods>,
     pods: Arc<Mutex<Vec<(String, String)>>>,
+    cuts: Cuts,
     /// Streams of legacy registrations; the map drops one when another takes its place.
     streams: Arc<Mutex<JoinSet<()>>>,
 }
@@ -238,7 +257,7 @@ impl Handler for Shared {
             REGISTER => {
                 let request = RegisterRequest::decode(request).unwrap();
                 if self.moods.refuses.load(Ordering::SeqCst) {
-                    self.moods.refused.fetch_add(1, Ordering::SeqCst);
+                    self.moods.refusals.lock().unwrap().push(Instant::now());
                     let status = Status::new(Code::UNKNOWN, "not today");
                     return reply.send(Err::<Empty, _>(status)).await;
                 }
@@ -297,9 +316,17 @@ impl Shared {
             known.client += 1;
             known.client
         };
+        let cut = Arc::new(Notify::new());
+        let mut cuts = self.cuts.lock().unwrap();
+        cuts.insert(resource.to_owned(), Arc::clone(&cut));
         let (state, resource) = (Arc::clone(&self.state), resource.to_owned());
         Ok(async move {
-            while let Some(list) = stream.next::<ListAndWatchResponse>().await {
+            loop {
+                let list = tokio::select! {
+                    list = stream.next::<ListAndWatchResponse>() => list,
+                    () = cut.notified() => None,
+                };
+                let Some(list) = list else { break };
                 let mut state = state.lock().unwrap();
                 let Some(known) = state.get_mut(&resource).filter(|k| k.client == client) else {
                     return;
@@ -332,6 +359,7 @@ impl Shared {
     /// Plays the plugin watcher.
     async fn watch(self, dir: PathBuf) {
         let mut taken: BTreeMap<PathBuf, (u64, Option<String>)> = BTreeMap::new();
+        let mut back_offs: BTreeMap<PathBuf, (Instant, Duration)> = BTreeMap::new();
         let mut streams = JoinSet::new();
         loop {
             let there = sockets(&dir);
@@ -354,6 +382,13 @@ impl Shared {
                 let Some(identity) = identity(&path) else {
                     continue;
                 };
+                let now = Instant::now();
+                let back_off = back_offs.entry(path.clone()).or_insert((now, BACK_OFF.0));
+                if now < back_off.0 {
+                    continue;
+                }
+                // It is forgotten when the socket is taken.
+                *back_off = (now + back_off.1, (back_off.1 * 2).min(BACK_OFF.1));
                 let second = Duration::from_secs(5);
                 let info = call::<PluginInfo>(&path, GET_INFO, &InfoRequest {}, second).await;
                 let Ok(info) = info else { continue };
@@ -365,7 +400,7 @@ impl Shared {
                 );
                 let refuses = self.moods.refuses.load(Ordering::SeqCst);
                 let stream = if refuses {
-                    self.moods.refused.fetch_add(1, Ordering::SeqCst);
+                    self.moods.refusals.lock().unwrap().push(Instant::now());
                     None
                 } else {
                     self.begin(&info.name, &path).await.ok()
@@ -377,6 +412,7 @@ impl Shared {
                 let told = call::<RegistrationStatusResponse>(&path, NOTIFY, &status, second).await;
                 if let (Some(stream), Ok(_)) = (stream, told) {
                     streams.spawn(stream);
+                    back_offs.remove(&path);
                     taken.insert(path, (identity, Some(info.name)));
                 }
             }

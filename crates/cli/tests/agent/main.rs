@@ -6,7 +6,10 @@
 )]
 
 mod allocate;
+mod bad_places;
 mod config;
 mod fake_kubelet;
+mod kinds;
 mod restart;
 mod running;
+mod trouble;

@@ -57,7 +57,7 @@ async fn a_killed_agent_leaves_nothing_that_the_next_one_trips_over() {
         }
         let agent = place.start();
         agent.page_until("/readyz", |status, _| status == 200);
-        assert!(agent.end() < Duration::from_secs(3));
+        assert!(agent.end() < Duration::from_secs(15));
         let left =
             ["plugins_registry", "device-plugins"].map(|dir| sockets(&place.kubelet().join(dir)));
         let ours = left
@@ -103,7 +103,7 @@ async fn a_refusal_is_told_and_tried_again() {
         let agent = place.start();
         let body = agent.page_until("/readyz", |_, body| body.contains("not today"));
         assert!(body.starts_with("intel.com/a: "), "{body}");
-        assert!(kubelet.moods.refused.load(Ordering::SeqCst) > 0);
+        assert!(!kubelet.moods.refusals.lock().unwrap().is_empty());
         kubelet.moods.refuses.store(false, Ordering::SeqCst);
         kubelet
             .until("intel.com/a", |known| known.devices.len() == 3)

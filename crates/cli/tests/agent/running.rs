@@ -28,10 +28,8 @@ impl Place {
         for process in names(&root.join("proc")) {
             let _had_none = fs::remove_dir_all(root.join("proc").join(process).join("fd"));
         }
-        // Somebody else may take the port until the agent does; then the test fails and says so.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
-            address: free.local_addr().unwrap(),
+            address: free_address(),
             dir,
             more: Vec::new(),
         }
@@ -77,8 +75,53 @@ impl Place {
         }
     }
 
+    /// Changes a file of the recorded host.
+    pub(crate) fn edit(&self, name: &str, change: impl Fn(&str) -> String) {
+        let path = self.path("root").join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(&text)).unwrap();
+    }
+
+    /// Makes a file of the recorded host that there was not.
+    pub(crate) fn add(&self, name: &str, text: &str) {
+        let path = self.path("root").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+
+    /// Makes a link of the recorded host, in place of the one that there may be.
+    pub(crate) fn link(&self, name: &str, target: &str) {
+        let path = self.path("root").join(name);
+        let _absent = fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+    }
+
+    /// Removes a file or link of the recorded host.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path("root").join(name)).unwrap();
+    }
+
+    /// Binds a function of the recorded host to a driver.
+    pub(crate) fn bind(&self, address: &str, driver: &str) {
+        let uevent = format!("sys/bus/pci/devices/{address}/uevent");
+        self.edit(&uevent, |text| {
+            let lines = text.lines().filter(|line| !line.starts_with("DRIVER="));
+            let rest: Vec<&str> = lines.collect();
+            format!("DRIVER={driver}\n{}\n", rest.join("\n"))
+        });
+    }
+
     /// Starts an agent.
     pub(crate) fn start(&self) -> Running {
+        self.start_at(self.address, "agent.log")
+    }
+
+    /// Starts an agent beside the first.
+    pub(crate) fn start_another(&self) -> Running {
+        self.start_at(free_address(), "another.log")
+    }
+
+    fn start_at(&self, address: SocketAddr, log: &str) -> Running {
         let path = |name: &str| self.path(name).to_string_lossy().into_owned();
         let child = Command::new(env!("CARGO_BIN_EXE_virtfn"))
             .args(["agent", "--recorded", &path("root")])
@@ -87,18 +130,26 @@ impl Place {
             .args(["--device-plugin-dir", &path("kubelet/device-plugins")])
             .args(["--device-info-dir", &path("devinfo/dp")])
             .args(["--cdi-dir", &path("cdi")])
-            .args(["--listen", &self.address.to_string()])
+            .args(["--listen", &address.to_string()])
             .args(&self.more)
             .stdin(Stdio::null())
-            .stderr(fs::File::create(self.path("agent.log")).unwrap())
+            .stderr(fs::File::create(self.path(log)).unwrap())
             .spawn()
             .unwrap();
         Running {
             child,
-            address: self.address,
-            log: self.path("agent.log"),
+            address,
+            log: self.path(log),
         }
     }
+}
+
+/// Returns an address for an agent.
+///
+/// Somebody else may take the port until the agent does; then the test fails and says so.
+fn free_address() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 trait OnlyDir {
@@ -151,6 +202,24 @@ impl Running {
         begun.elapsed()
     }
 
+    /// Returns how many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(fds).unwrap().count()
+    }
+
+    /// Returns how often its threads went to sleep.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let count = |task: std::io::Result<fs::DirEntry>| -> u64 {
+            let text = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let mut lines = text.lines();
+            let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse().unwrap()
+        };
+        tasks.map(count).sum()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -185,7 +254,7 @@ impl Running {
                 "{path}: {page:?}\n{}",
                 self.log()
             );
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
