@@ -3,12 +3,14 @@
 //! Nothing here decides. Help, completions and the goldens of both come from these definitions.
 
 mod agent;
+mod pools;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentArgs, RegistrationArg, as_agent};
+pub use pools::PoolArgs;
 
 /// SR-IOV on Linux, from NIC to workload
 ///
@@ -123,7 +125,7 @@ pub enum ListWhat {
     /// Virtual functions
     #[value(alias = "vfs")]
     Vf,
-    /// Resources that policies offer, and how many of their VFs are free
+    /// Resources that policies or the device plugin offer, and how many of their devices are free
     #[value(alias = "pools")]
     Pool,
 }
@@ -153,6 +155,10 @@ pub struct ListArgs {
     /// With `pool`: a label of this node, for the node selectors of policies
     #[arg(long = "node-label", value_name = "KEY=VALUE")]
     pub node_labels: Vec<String>,
+
+    /// With `pool` and no policies: the pools of the device plugin
+    #[command(flatten)]
+    pub pools: PoolArgs,
 
     /// Where the host is seen
     #[command(flatten)]
@@ -240,15 +246,9 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub kernel_args: bool,
 
-    /// Write the firmware settings of NICs that are needed, and take those back that nobody needs any
-    /// more; they take effect at the next boot
+    /// Write the firmware settings of NICs that are needed; they take effect at the next boot
     #[arg(long)]
     pub firmware: bool,
-
-    /// Reset NICs whose firmware settings wait for a reboot, for firmware that does not read them at one.
-    /// Their links go down meanwhile; a NIC with VFs is left alone
-    #[arg(long, requires = "firmware")]
-    pub firmware_reset: bool,
 
     /// Keep it so across reboots: store the policies, apply them at boot before the network comes up,
     /// keep other managers off the VFs
@@ -257,8 +257,7 @@ pub struct ApplyArgs {
 
     /// Undo --persist: remove every file that it made. VFs stay as they are
     #[arg(long, conflicts_with_all = [
-        "files", "node_labels", "disrupt", "allow_default_route", "kernel_args", "firmware",
-        "firmware_reset", "persist",
+        "files", "node_labels", "disrupt", "allow_default_route", "kernel_args", "firmware", "persist",
         "vf_settings",
     ])]
     pub unpersist: bool,
@@ -369,26 +368,18 @@ pub struct DetachArgs {
 /// `virtfn explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// A VF (a PCI address, a PF and an index such as ens1f0#3, or the name of its netdev), or `pool`
-    /// and the name of a pool of the device plugin
+    /// A VF (a PCI address, a PF and an index such as ens1f0#3, or the name of its netdev), a
+    /// sub-function such as mlx5_core.sf.4, or `pool` and the name of a pool of the device plugin
     #[arg(num_args = 1..=2, required = true, value_names = ["[vf] VF|pool", "NAME"])]
     pub object: Vec<String>,
 
-    /// Form of the result; JSON tells the journal only
+    /// Form of the result
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub output: PlanOutput,
 
-    /// Configuration of the device plugin, whose pools are told too; /etc/pcidp/config.json if it is there
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// Prefix of resources whose pool has none
-    #[arg(long, value_name = "PREFIX", default_value = "intel.com")]
-    pub resource_prefix: String,
-
-    /// Root directory of the kubelet, which is asked what pods have
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    pub kubelet_dir: PathBuf,
+    /// The pools
+    #[command(flatten)]
+    pub pools: PoolArgs,
 
     /// Where the host is seen
     #[command(flatten)]

@@ -9,6 +9,7 @@ mod explain;
 pub(crate) mod list;
 mod persist;
 mod plan;
+mod pools;
 mod record;
 mod status;
 pub(crate) mod target;

@@ -7,6 +7,7 @@
 //! that this version does not know is skipped.
 
 mod build;
+mod offered;
 mod plan;
 mod pools;
 
@@ -14,6 +15,10 @@ use model::{Guid, MacAddr, PciAddress};
 use serde::{Deserialize, Serialize};
 
 pub use build::{Names, host_view};
+pub use offered::{
+    ContainerView, Containers, DevicePoolView, DeviceVerdictView, NotOfferedView, OfferedView,
+    PoolStoryView, VerdictView, device_pool_view, device_verdict_views, pool_story_view,
+};
 pub use plan::{
     FirmwareView, InterruptView, KernelArgumentView, ObstacleView, PLAN_SCHEMA, PfPlanView,
     PlanView, RdmaNeedView, RefusalView, StepView, plan_view,
@@ -40,6 +45,13 @@ pub struct HostView {
     /// The pools, by resource, with `list pool`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<PoolView>>,
+    /// The pools of the device plugin, in the order of its configuration, with `list pool` for one.
+    #[serde(
+        default,
+        rename = "devicePools",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub device_pools: Option<Vec<DevicePoolView>>,
     /// What could not be read.
     #[serde(default)]
     pub gaps: Vec<GapView>,

@@ -4,7 +4,6 @@
 //! another apply, the new plan is checked again before anything of it is done. What takes effect only
 //! after a reboot is written when that was asked for, after everything else.
 
-mod firmware;
 mod progress;
 mod rdma;
 mod reboot;
@@ -161,8 +160,7 @@ fn look(
     for note in notes {
         ui.note(note);
     }
-    let ledger = PfLedger::new(&work.root, &work.state);
-    let known = circumstances(&work.root, &seen, &desired, ledger, false)?;
+    let known = circumstances(&work.root, &seen, &desired, false)?;
     Ok((seen, known))
 }
 

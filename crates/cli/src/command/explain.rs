@@ -3,23 +3,22 @@
 //! The journal is told from the ledger alone: who has the VF, since when, what was changed from what to what,
 //! and who had it before. What a VF is like now is `virtfn list`'s to show.
 
-mod pools;
-
 use std::fmt::Write as _;
 
 use host::{Change, Claim, Happening, Record, Stage};
-use model::{Code, DeviceId, Explain, Holder, PciAddress};
+use model::{AuxName, Code, DeviceId, Explain, Holder, PciAddress};
 use serde::Serialize;
 
 use super::attach::address_of;
+use super::pools::{PoolFile, Pools};
 use super::status::ago;
 use super::target::VfName;
 use crate::args::{ExplainArgs, PlanOutput};
 use crate::failure::Failure;
-use crate::sight::Place;
+use crate::sight::{Place, Sight};
 use crate::ui::Ui;
+use crate::view::{ContainerView, DeviceVerdictView};
 use crate::workplace::{Site, Workplace};
-use pools::Pools;
 
 /// Shows the journal.
 pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
@@ -30,33 +29,84 @@ pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Fa
         [name] => name,
         _ => return Err(Failure::input(NoObject)),
     };
+    if let Ok(part) = name.parse() {
+        return sub_function(part, args, &site, ui);
+    }
     let vf = VfName::read(name);
     if let Place::Recording(_) = site.place {
-        let pools = Pools::open(args, &site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
+        let pools = pools(args, &site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
         let vf = vf.find(&pools.seen).map_err(Failure::input)?.address;
-        ui.line(format_args!("vf {vf}"));
-        ui.result(&pools.device(&DeviceId::Pci(vf)));
-        return Ok(());
+        return told(
+            &DeviceId::Pci(vf),
+            &format!("vf {vf}\n"),
+            None,
+            Some(&pools),
+            args,
+            ui,
+        );
     }
     let work = Workplace::open(&site)?;
     let vf = address_of(&vf, &work)?;
     let record = work.ledger.look(vf).map_err(Failure::failed)?;
+    let pools = pools(args, &site, ui)?;
+    let journal = (args.output == PlanOutput::Json).then(|| view(record.as_ref()));
+    let head = render(vf, record.as_ref(), now());
+    told(&DeviceId::Pci(vf), &head, journal, pools.as_ref(), args, ui)
+}
+
+/// Shows what pools make of a sub-function, which nobody keeps a journal of.
+fn sub_function(
+    part: AuxName,
+    args: &ExplainArgs,
+    site: &Site,
+    ui: &mut Ui,
+) -> Result<(), Failure> {
+    let pools = pools(args, site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
+    let head = format!("sub-function {part}\n");
+    told(&DeviceId::Aux(part), &head, None, Some(&pools), args, ui)
+}
+
+fn told(
+    device: &DeviceId,
+    head: &str,
+    journal: Option<JournalView>,
+    pools: Option<&Pools>,
+    args: &ExplainArgs,
+    ui: &mut Ui,
+) -> Result<(), Failure> {
     match args.output {
         PlanOutput::Text => {
-            ui.result(&render(vf, record.as_ref(), now()));
-            if let Some(pools) = Pools::open(args, &site, ui)? {
-                ui.result(&pools.device(&DeviceId::Pci(vf)));
+            ui.result(head);
+            if let Some(pools) = pools {
+                ui.result(&pools.device(device));
             }
         }
-        PlanOutput::Json => ui.line(super::json(&view(vf, record.as_ref()))?),
+        PlanOutput::Json => ui.line(super::json(&DeviceView {
+            address: device.to_string(),
+            journal,
+            container: pools.and_then(|pools| pools.container_of(device)),
+            pools: pools.map(|pools| pools.device_views(device)),
+        })?),
     }
     Ok(())
 }
 
+/// Reads the pools and looks at the host; `None` when there is no configuration to read.
+fn pools(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<Option<Pools>, Failure> {
+    let Some(file) = PoolFile::find(&args.pools, ui)? else {
+        return Ok(None);
+    };
+    let seen = Sight::open(site)?.inventory()?;
+    file.on(seen, site, &args.pools, ui).map(Some)
+}
+
 /// Shows what a pool makes of each device.
 fn pool(name: &str, args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
-    let pools = Pools::open(args, site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
-    ui.result(&pools.pool(name)?);
+    let pools = pools(args, site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
+    match args.output {
+        PlanOutput::Text => ui.result(&pools.pool(name)?),
+        PlanOutput::Json => ui.line(super::json(&pools.pool_view(name)?)?),
+    }
     Ok(())
 }
 
@@ -92,11 +142,25 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// A VF's journal, as JSON.
+/// A device, as JSON.
+#[derive(Debug, Serialize)]
+struct DeviceView {
+    address: String,
+    /// Absent on a recorded host, which has no journal.
+    #[serde(flatten)]
+    journal: Option<JournalView>,
+    /// The container that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<ContainerView>,
+    /// What each pool says; absent without a configuration of the device plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pools: Option<Vec<DeviceVerdictView>>,
+}
+
+/// A VF's journal.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JournalView {
-    address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<HeldView>,
     history: Vec<EventView>,
@@ -144,11 +208,10 @@ impl From<&Change> for ChangeView {
     }
 }
 
-fn view(vf: PciAddress, record: Option<&Record>) -> JournalView {
+fn view(record: Option<&Record>) -> JournalView {
     let claim = record.and_then(|record| record.claim.as_ref());
     let history = record.into_iter().flat_map(|record| &record.history);
     JournalView {
-        address: vf.to_string(),
         held: claim.map(|claim| HeldView {
             holder: claim.holder.to_string(),
             stage: stage(claim.stage),
@@ -159,7 +222,7 @@ fn view(vf: PciAddress, record: Option<&Record>) -> JournalView {
         }),
         history: history
             .map(|past| {
-                let (event, holder, changes) = told(&past.what);
+                let (event, holder, changes) = parts(&past.what);
                 EventView {
                     at: past.at,
                     event,
@@ -183,7 +246,7 @@ fn changes(claim: &Claim) -> Vec<Change> {
     claim.steps.iter().map(Into::into).collect()
 }
 
-fn told(what: &Happening) -> (&'static str, Option<&Holder>, &[Change]) {
+fn parts(what: &Happening) -> (&'static str, Option<&Holder>, &[Change]) {
     match what {
         Happening::Attached { holder, changes } => ("attached", Some(holder), changes),
         Happening::Detached { holder } => ("detached", Some(holder), &[]),
@@ -244,7 +307,7 @@ fn render(vf: PciAddress, record: Option<&Record>, now: u64) -> String {
             Happening::Unknown => "something that a later virtfn knows".to_owned(),
         };
         say(&format!("    {}: {line}", when(past.at)));
-        let (_, _, changes) = told(&past.what);
+        let (_, _, changes) = parts(&past.what);
         changes
             .iter()
             .for_each(|change| say(&format!("      {}", sentence(change))));
@@ -286,7 +349,7 @@ mod tests {
         let record: Record = serde_json::from_str(RECORD).unwrap();
         let text = render(record.vf, Some(&record), 1060);
         insta::assert_snapshot!(text);
-        let view = serde_json::to_value(view(record.vf, Some(&record))).unwrap();
+        let view = serde_json::to_value(view(Some(&record))).unwrap();
         assert_eq!(view["held"]["changes"][0]["before"], "as it was");
         assert_eq!(view["history"][0]["changes"][0]["done"], "vf 0: set vlan 7");
         assert_eq!(view["history"][2]["event"], "unknown");

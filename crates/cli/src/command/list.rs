@@ -5,6 +5,7 @@ mod columns;
 use model::{Code, Explain};
 
 use super::WithNames;
+use super::pools::PoolFile;
 use super::wanted::Wanted;
 use crate::args::{ListArgs, ListOutput, ListWhat};
 use crate::failure::Failure;
@@ -18,15 +19,22 @@ pub(crate) use columns::{short_id, vlan_of};
 /// Lists what was asked for.
 pub(crate) fn run(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<(), Failure> {
     let site = super::site(&args.state, site);
-    let wanted = pools_of(args, &site, ui)?;
+    let pools = pools_of(args, &site, ui)?;
     let (inventory, view) = super::see(&site, names_of(args))?;
     let mut view = narrow(view, args.what);
-    if let Some(wanted) = wanted {
-        let (desired, notes) = wanted.on(&inventory)?;
-        for note in notes {
-            ui.note(note);
+    match pools {
+        None => {}
+        Some(Pools::OfPolicies(wanted)) => {
+            let (desired, notes) = wanted.on(&inventory)?;
+            for note in notes {
+                ui.note(note);
+            }
+            view.pools = Some(pool_views(&inventory, &desired));
         }
-        view.pools = Some(pool_views(&inventory, &desired));
+        Some(Pools::OfDevicePlugin(file)) => {
+            let pools = file.on(inventory, &site, &args.pools, ui)?;
+            view.device_pools = Some(pools.offered());
+        }
     }
     match args.output {
         ListOutput::Json => ui.line(super::json(&view)?),
@@ -44,12 +52,16 @@ pub(crate) fn run(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<(), Failu
     Ok(())
 }
 
-/// `list pool` was asked for without policies, or policies without `pool`.
+/// Pools were asked for and none named, or named and not asked for.
 #[derive(Debug, thiserror::Error)]
 enum PoolsError {
-    #[error("list pool: no policies were given")]
-    NoPolicies,
-    #[error("-f and --node-label go with `virtfn list pool` only")]
+    #[error(
+        "list pool: no policies were given, and there is no configuration of the device plugin"
+    )]
+    Neither,
+    #[error("list pool: -f and --config are for two kinds of pools")]
+    Both,
+    #[error("-f, --node-label and --config go with `virtfn list pool` only")]
     NoPools,
 }
 
@@ -60,28 +72,42 @@ impl Explain for PoolsError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            Self::NoPolicies => {
-                Some("pools are what policies offer: name the policies with -f".to_owned())
-            }
+            Self::Neither => Some(
+                "name policies with -f, or the device plugin's configuration with --config"
+                    .to_owned(),
+            ),
+            Self::Both => Some("name one of them".to_owned()),
             Self::NoPools => None,
         }
     }
 }
 
-/// Reads the policies whose pools are asked for.
-fn pools_of(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<Option<Wanted>, Failure> {
-    let given = !args.files.is_empty() || !args.node_labels.is_empty();
+/// Where pools come from.
+enum Pools {
+    OfPolicies(Box<Wanted>),
+    OfDevicePlugin(PoolFile),
+}
+
+/// Reads the policies, or else the configuration of the device plugin, whose pools are asked for.
+fn pools_of(args: &ListArgs, site: &Site, ui: &mut Ui) -> Result<Option<Pools>, Failure> {
+    let of_policies = !args.files.is_empty() || !args.node_labels.is_empty();
     if args.what != Some(ListWhat::Pool) {
-        return if given {
+        return if of_policies || args.pools.config.is_some() {
             Err(Failure::input(PoolsError::NoPools))
         } else {
             Ok(None)
         };
     }
-    if args.files.is_empty() {
-        return Err(Failure::input(PoolsError::NoPolicies));
+    if of_policies && args.pools.config.is_some() {
+        return Err(Failure::input(PoolsError::Both));
     }
-    Wanted::read(&args.files, &args.node_labels, site, ui).map(Some)
+    if !args.files.is_empty() {
+        let wanted = Wanted::read(&args.files, &args.node_labels, site, ui)?;
+        return Ok(Some(Pools::OfPolicies(Box::new(wanted))));
+    }
+    let file = PoolFile::find(&args.pools, ui)?;
+    let file = file.ok_or_else(|| Failure::input(PoolsError::Neither))?;
+    Ok(Some(Pools::OfDevicePlugin(file)))
 }
 
 /// Columns name the models of PFs; JSON and YAML name everything.
@@ -102,6 +128,10 @@ fn nothing(view: &HostView) -> Option<&'static str> {
     if view.pools.is_some() {
         return empty(view.pools.as_ref().map(Vec::len))
             .then_some("the policies offer nothing on this host");
+    }
+    if view.device_pools.is_some() {
+        return empty(view.device_pools.as_ref().map(Vec::len))
+            .then_some("the configuration has no pool that can be served");
     }
     let none = empty(view.pfs.as_ref().map(Vec::len)) && empty(view.vfs.as_ref().map(Vec::len));
     none.then_some("nothing to show: this host has no such SR-IOV device")

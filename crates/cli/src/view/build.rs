@@ -36,6 +36,7 @@ pub fn host_view(inventory: &Inventory, host: Option<String>, names: &Names) -> 
         pfs: Some(pfs),
         vfs: (!orphans.is_empty()).then_some(orphans),
         pools: None,
+        device_pools: None,
         gaps: inventory
             .gaps
             .iter()

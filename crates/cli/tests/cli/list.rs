@@ -116,4 +116,36 @@ fn pools_say_why_a_device_is_theirs_or_not() {
     ];
     let told = told.concat().replace(dir.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(told);
+    let json = [
+        explain(&["vf", "0000:01:10.0", "-o", "json"]),
+        explain(&["pool", "all", "-o", "json"]),
+    ];
+    insta::assert_snapshot!(json.concat());
+}
+
+#[test]
+fn pools_of_the_device_plugin_are_listed_for_any_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.json");
+    let pools = r#"{"resourceList": [
+        {"resourceName": "net", "selectors": {"drivers": ["mlx5_core"]}},
+        {"resourceName": "sf", "deviceType": "auxNetDevice", "selectors": {"auxTypes": ["sf"]}},
+        {"resourceName": "bad", "selectors": 5}]}"#;
+    std::fs::write(&config, pools).unwrap();
+    let list = |more: &[&str]| {
+        let tree = recording("mlx5-switchdev");
+        let args = ["list", "pool", "--recorded", &tree];
+        let ran = virtfn(&[&args, more].concat());
+        format!("$ list pool {}\n{}{}", more.join(" "), ran.out, ran.err)
+    };
+    let config = config.to_str().unwrap();
+    let told = [
+        list(&["--config", config]),
+        list(&["--config", config, "-o", "wide"]),
+        list(&["--config", config, "-o", "name"]),
+        list(&["--config", config, "-o", "json"]),
+        list(&["--config", config, "-f", "x"]),
+    ];
+    let told = told.concat().replace(dir.path().to_str().unwrap(), "DIR");
+    insta::assert_snapshot!(told);
 }

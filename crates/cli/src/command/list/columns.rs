@@ -2,7 +2,10 @@
 
 use crate::args::ListOutput;
 use crate::table::{NOTHING, Table};
-use crate::view::{HostView, NetdevView, PfView, PoolView, VfView, netns_title};
+use crate::view::{
+    DevicePoolView, HostView, NetdevView, OfferedView, PfRefView, PfView, PoolView, VfView,
+    netns_title,
+};
 
 /// Writes a view for people; JSON and YAML are written by the caller.
 #[must_use]
@@ -20,6 +23,13 @@ pub(crate) fn render(view: &HostView, output: ListOutput, unicode: bool) -> Stri
     };
     if let Some(pools) = &view.pools {
         return table(pool_table(pools));
+    }
+    if let Some(pools) = &view.device_pools {
+        return table(if wide {
+            device_table(pools)
+        } else {
+            device_pool_table(pools)
+        });
     }
     match (&view.pfs, &view.vfs) {
         (Some(pfs), vfs) if pfs.iter().any(|pf| pf.vfs.is_some()) => table(tree_table(
@@ -47,6 +57,8 @@ fn names(view: &HostView) -> String {
             .flatten()
             .map(|pool| pool.resource.clone()),
     );
+    let device_pools = view.device_pools.iter().flatten();
+    names.extend(device_pools.map(|pool| pool.resource.clone()));
     names.iter().map(|name| format!("{name}\n")).collect()
 }
 
@@ -247,6 +259,56 @@ fn pool_table(pools: &[PoolView]) -> Table {
                 member.policy.clone(),
             ]);
         }
+    }
+    table
+}
+
+/// One line a pool of the device plugin.
+fn device_pool_table(pools: &[DevicePoolView]) -> Table {
+    let mut table = Table::new(["RESOURCE", "TYPE", "DEVICES", "HEALTHY", "IN PODS", "ON"]);
+    for pool in pools {
+        let count = |is: fn(&OfferedView) -> bool| {
+            let devices = pool.devices.iter();
+            devices.filter(|device| is(device)).count().to_string()
+        };
+        let mut places: Vec<String> = Vec::new();
+        for pf in pool.devices.iter().filter_map(|device| device.pf.as_ref()) {
+            let title = pf.title();
+            if !places.contains(&title) {
+                places.push(title);
+            }
+        }
+        table.row(vec![
+            pool.resource.clone(),
+            pool.kind.clone(),
+            pool.devices.len().to_string(),
+            count(|device| device.health == "healthy"),
+            count(|device| device.container.is_some()),
+            joined(places.iter()),
+        ]);
+    }
+    table
+}
+
+/// One line a device of a pool of the device plugin.
+fn device_table(pools: &[DevicePoolView]) -> Table {
+    let mut table = Table::new([
+        "RESOURCE", "DEVICE", "HEALTH", "NUMA", "ON", "SELECTOR", "POD",
+    ]);
+    for (pool, device) in pools
+        .iter()
+        .flat_map(|pool| pool.devices.iter().map(move |device| (pool, device)))
+    {
+        let pod = device.container.as_ref().map(|container| &container.pod);
+        table.row(vec![
+            pool.resource.clone(),
+            device.device.clone(),
+            device.health.clone(),
+            or_nothing(device.numa_node.as_ref()),
+            or_nothing(device.pf.as_ref().map(PfRefView::title).as_ref()),
+            device.selector.to_string(),
+            or_nothing(pod),
+        ]);
     }
     table
 }

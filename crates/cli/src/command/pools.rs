@@ -1,4 +1,5 @@
-//! Why a device is in a pool of the device plugin, or in none.
+//! Pools of the device plugin over what a host has: what they offer, and why a device is in one or in
+//! none.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -9,13 +10,17 @@ use agent::PodDevice;
 use api::deviceplugin::{ReadConfigError, read_config};
 use model::{Code, DeviceId, Explain, Inventory, Pool, ResourceName};
 use policy::pool::{
-    DeviceStory, Held, Offered, PoolStory, PoolVerdict, explain_device, explain_pool,
+    DeviceStory, Held, Offered, PoolStory, PoolVerdict, explain_device, explain_pool, offer,
 };
 
-use crate::args::ExplainArgs;
+use crate::args::PoolArgs;
 use crate::failure::Failure;
-use crate::sight::{Place, Sight};
+use crate::sight::Place;
 use crate::ui::Ui;
+use crate::view::{
+    ContainerView, Containers, DevicePoolView, DeviceVerdictView, PoolStoryView, device_pool_view,
+    device_verdict_views, pool_story_view,
+};
 use crate::workplace::Site;
 
 /// Where the device plugin's configuration is when nobody says otherwise.
@@ -61,22 +66,15 @@ impl Explain for PoolsError {
     }
 }
 
-/// Pools, the host, and what pods have.
-pub(super) struct Pools {
+/// The configuration of the device plugin, read.
+pub(super) struct PoolFile {
     path: PathBuf,
     pools: Vec<Pool>,
-    pub(super) seen: Inventory,
-    held: Held,
-    pods: Vec<PodDevice>,
 }
 
-impl Pools {
-    /// Reads all of it. `None` when no configuration was named and there is none in the usual place.
-    pub(super) fn open(
-        args: &ExplainArgs,
-        site: &Site,
-        ui: &mut Ui,
-    ) -> Result<Option<Self>, Failure> {
+impl PoolFile {
+    /// Reads it. `None` when none was named and there is none in the usual place.
+    pub(super) fn find(args: &PoolArgs, ui: &mut Ui) -> Result<Option<Self>, Failure> {
         let path = args.config.clone().unwrap_or_else(|| USUAL.into());
         let read = || -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
@@ -108,7 +106,18 @@ impl Pools {
         for note in &config.notes {
             ui.note(format_args!("{}: {note}; {}", path.display(), note.remedy));
         }
-        let seen = Sight::open(site)?.inventory()?;
+        let pools = config.pools;
+        Ok(Some(Self { path, pools }))
+    }
+
+    /// Holds it against a host, and asks the kubelet what pods have.
+    pub(super) fn on(
+        self,
+        seen: Inventory,
+        site: &Site,
+        args: &PoolArgs,
+        ui: &mut Ui,
+    ) -> Result<Pools, Failure> {
         let mut held = Held::default();
         let mut pods = Vec::new();
         // Of a recorded host nobody can be asked.
@@ -125,19 +134,65 @@ impl Pools {
                 Err(error) => ui.note(format_args!("which pod has what is not known: {error}")),
             }
         }
-        Ok(Some(Self {
-            path,
-            pools: config.pools,
+        Ok(Pools {
+            path: self.path,
+            pools: self.pools,
             seen,
             held,
             pods,
-        }))
+        })
+    }
+}
+
+/// Pools, the host, and what pods have.
+pub(super) struct Pools {
+    path: PathBuf,
+    pools: Vec<Pool>,
+    pub(super) seen: Inventory,
+    held: Held,
+    pods: Vec<PodDevice>,
+}
+
+impl Pools {
+    /// Shows what each pool offers.
+    pub(super) fn offered(&self) -> Vec<DevicePoolView> {
+        let offer = offer(&self.pools, &self.seen, &self.held);
+        let containers = self.containers();
+        let pools = self.pools.iter().zip(&offer.pools);
+        pools
+            .map(|(pool, offer)| device_pool_view(pool, offer, &self.seen, &containers))
+            .collect()
     }
 
     /// Tells what each pool says about a device.
     pub(super) fn device(&self, device: &DeviceId) -> String {
-        let story = explain_device(&self.pools, &self.seen, &self.held, device);
-        self.told(&story)
+        self.told(&self.story(device))
+    }
+
+    /// Shows what each pool says about a device.
+    pub(super) fn device_views(&self, device: &DeviceId) -> Vec<DeviceVerdictView> {
+        device_verdict_views(&self.story(device), &self.seen, &self.containers())
+    }
+
+    /// Shows the container that has a device.
+    pub(super) fn container_of(&self, device: &DeviceId) -> Option<ContainerView> {
+        self.containers().remove(&device.to_string())
+    }
+
+    fn story(&self, device: &DeviceId) -> DeviceStory {
+        explain_device(&self.pools, &self.seen, &self.held, device)
+    }
+
+    fn containers(&self) -> Containers {
+        let containers = self.pods.iter().map(|found| {
+            let container = ContainerView {
+                pod: found.pod.clone(),
+                name: found.container.clone(),
+                resource: found.resource.to_string(),
+            };
+            (found.device.to_string(), container)
+        });
+        containers.collect()
     }
 
     fn told(&self, story: &DeviceStory) -> String {
@@ -169,26 +224,37 @@ impl Pools {
 
     /// Tells what a pool makes of each device of its kind.
     pub(super) fn pool(&self, name: &str) -> Result<String, Failure> {
-        let pool = self
-            .pools
-            .iter()
-            .find(|pool| pool.resource.as_str() == name || pool.resource.name() == name);
+        let (pool, story) = self.pool_story(name)?;
+        Ok(self.pool_told(&pool.resource, &story))
+    }
+
+    /// Shows what a pool makes of each device of its kind.
+    pub(super) fn pool_view(&self, name: &str) -> Result<PoolStoryView, Failure> {
+        let (pool, story) = self.pool_story(name)?;
+        Ok(pool_story_view(
+            pool,
+            &story,
+            &self.seen,
+            &self.containers(),
+        ))
+    }
+
+    fn pool_story(&self, name: &str) -> Result<(&Pool, PoolStory), Failure> {
+        let mut pools = self.pools.iter();
+        let pool =
+            pools.find(|pool| pool.resource.as_str() == name || pool.resource.name() == name);
         let story = pool.and_then(|pool| {
             let story = explain_pool(&self.pools, &self.seen, &self.held, &pool.resource)?;
-            Some((&pool.resource, story))
+            Some((pool, story))
         });
-        let Some((resource, story)) = story else {
-            return Err(Failure::input(PoolsError::NoPool {
+        story.ok_or_else(|| {
+            let known = self.pools.iter().map(|pool| pool.resource.to_string());
+            Failure::input(PoolsError::NoPool {
                 name: name.to_owned(),
                 path: self.path.clone(),
-                known: self
-                    .pools
-                    .iter()
-                    .map(|pool| pool.resource.to_string())
-                    .collect(),
-            }));
-        };
-        Ok(self.pool_told(resource, &story))
+                known: known.collect(),
+            })
+        })
     }
 
     fn pool_told(&self, resource: &ResourceName, story: &PoolStory) -> String {
