@@ -3,7 +3,8 @@
 //! Nothing here needs a machine: what is measured is the agent, not the kernel. An *event* is a VF
 //! that loses or gets its driver in the recording, and SIGHUP, which takes the way of a uevent from
 //! there on: look at the host, decide, tell the kubelet. Times of calls include a new connection for
-//! each, which the real kubelet does not need.
+//! each, which the real kubelet does not need. `idle_wakeups` counts how often any of the agent's threads
+//! woke up while it was left alone: the one timer of every minute wakes several, one after the other.
 
 #[path = "../../../crates/host/benches/discover/many_vfs.rs"]
 mod many_vfs;
@@ -49,6 +50,9 @@ pub(crate) struct AgentBench {
     /// How often a VF changes
     #[arg(long, value_name = "N", default_value_t = 50)]
     events: usize,
+    /// How many seconds the agent is left alone, to count how often it wakes up
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    idle: u64,
     /// Form of the result; there is one
     #[arg(short, long, value_name = "FORM", default_value = "json")]
     output: String,
@@ -95,6 +99,10 @@ async fn measure(bench: &AgentBench) -> Result<String> {
         events.push(pools[0].update(&agent, &vf, at % 2 == 1).await?);
     }
     let cpu = agent.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
+    tokio::time::sleep(REST).await;
+    let awake = agent.wakeups()?;
+    tokio::time::sleep(Duration::from_secs(bench.idle)).await;
+    let awake = agent.wakeups()?.saturating_sub(awake);
     allocations.sort_unstable_by(f64::total_cmp);
     events.sort_unstable_by(f64::total_cmp);
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
@@ -110,6 +118,8 @@ async fn measure(bench: &AgentBench) -> Result<String> {
         "allocate_p99_ms": rounded(percentile(&allocations, 99)),
         "event_to_update_ms": rounded(percentile(&events, 50)),
         "rescan_ms": rounded(rescan),
+        "idle_s": bench.idle,
+        "idle_wakeups": awake,
         "allocations": bench.allocations,
         "event_to_update_p99_ms": rounded(percentile(&events, 99)),
     });
@@ -284,6 +294,19 @@ impl Agent {
             nanos += first.parse::<u64>().context("read schedstat")?;
         }
         Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Returns how often its threads went to sleep: each went as often as it woke up.
+    fn wakeups(&self) -> Result<u64> {
+        let mut all = 0;
+        for task in fs::read_dir(self.proc("task"))? {
+            let text = fs::read_to_string(task?.path().join("status"))?;
+            let mut lines = text.lines();
+            let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count = line.and_then(|line| line.trim().parse::<u64>().ok());
+            all += count.context("read voluntary_ctxt_switches")?;
+        }
+        Ok(all)
     }
 
     /// Returns the resident memory.

@@ -18,18 +18,18 @@ const SOON: Duration = Duration::from_secs(1);
 /// How much slower an emulated machine may be than that, with all else that runs beside it.
 const EMULATED: u32 = 5;
 
-const POOLS: &str = r#"{"resourceList": [
+pub(crate) const POOLS: &str = r#"{"resourceList": [
     {"resourceName": "net", "selectors": {"drivers": ["igbvf"]}},
     {"resourceName": "user", "selectors": {"drivers": ["vfio-pci"]}}]}"#;
 
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     dir: PathBuf,
 }
 
 impl Agent {
     /// Starts one in a fresh directory, with `pools` as its configuration.
-    fn start(dir: &Path, pools: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Path, pools: &str, more: &[&str]) -> Self {
         fs::create_dir_all(dir).expect("/tmp is writable");
         let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
         fs::write(path("config.json"), pools).expect("/tmp is writable");
@@ -58,9 +58,24 @@ impl Agent {
         }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ended");
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn end(mut self) {
+        run("kill", &["-s", "TERM", &self.child.id().to_string()]);
+        let status = self.child.wait().expect("it ended");
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default()
     }
 }
 
@@ -76,13 +91,13 @@ impl Drop for Agent {
 }
 
 /// Returns a directory that no other test has.
-fn place(name: &str) -> PathBuf {
+pub(crate) fn place(name: &str) -> PathBuf {
     let dir = PathBuf::from(format!("/tmp/agent-{}-{name}", std::process::id()));
     let _absent = fs::remove_dir_all(&dir);
     dir
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -91,12 +106,12 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-fn healthy(known: &Known) -> usize {
+pub(crate) fn healthy(known: &Known) -> usize {
     known.devices.values().filter(|healthy| **healthy).count()
 }
 
 /// Asserts that `wanted` comes true soon after `change`.
-async fn soon(
+pub(crate) async fn soon(
     kubelet: &FakeKubelet,
     resource: &str,
     change: impl FnOnce(),

@@ -10,6 +10,8 @@
 )]
 
 mod agent;
+mod agent_kill;
+mod agent_pools;
 mod apply;
 mod attach;
 mod cni;
@@ -29,7 +31,6 @@ mod kill;
 mod list;
 mod persist;
 mod policies;
-mod rdma;
 mod refuse;
 mod support;
 mod surprise;
