@@ -91,8 +91,9 @@ fn lab_tests(filter: Option<&str>) -> Result<()> {
     )
 }
 
-/// Machines that share the tests. An emulated machine keeps one processor of the host busy.
-const MACHINES: usize = 2;
+/// Machines that share the tests. An emulated machine keeps one processor of the host busy half of its
+/// time; the other half it waits, mostly in the kernel, which sleeps 1.5 s whenever VFs go away.
+const MACHINES: usize = 3;
 
 /// Runs each test inside one of the machines, all of which run at once. The output of the first is
 /// shown as it comes, that of the others when they end.
@@ -192,8 +193,11 @@ mod tests {
     #[test]
     fn each_test_runs_in_one_machine() {
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        assert_eq!(share(&names, 0), ["a", "c"]);
-        assert_eq!(share(&names, 1), ["b"]);
+        let mut shared: Vec<&str> = (0..MACHINES)
+            .flat_map(|machine| share(&names, machine))
+            .collect();
+        shared.sort_unstable();
+        assert_eq!(shared, ["a", "b", "c"]);
         assert_eq!(share(&names[..1], 1), [""; 0]);
     }
 

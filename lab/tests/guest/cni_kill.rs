@@ -152,33 +152,54 @@ fn killed_by_surprise_nothing_is_lost() {
     }
 }
 
-/// Kills an ADD at each of its checkpoints, then makes all VFs anew and their records those of
-/// another boot, which is what a reboot leaves.
+/// What virtfn and upstream's plugin keep on the disk, and what they keep until a reboot.
+const KEPT: [&str; 2] = ["/var/lib/virtfn", "/var/lib/cni"];
+const FLEETING: &str = "/run/virtfn";
+
+/// Kills an ADD at each of its checkpoints and keeps what is on the disk then. All VFs are made anew,
+/// as a reboot does, and each of the disks is found by the next ADD, its records those of another boot.
 fn rebooted_at_each(mode: Mode) {
     let machine = Machine::with_vfs(1);
-    for at in 1..MOST {
-        if mode == Mode::Vfio {
-            bind(VF0, "vfio-pci");
-        }
-        let blue = Namespace::new("blue");
-        let answer = call("ADD", "c1", BLUE, &config())
-            .env("VIRTFN_KILL_AT", at)
-            .make();
-        drop(blue);
-        if !answer.was_killed() {
-            assert!(at > 4, "only {} checkpoints were passed", at - 1);
-            return;
-        }
-        set_num_vfs(PF0, 0);
+    if mode == Mode::Vfio {
+        bind(VF0, "vfio-pci");
+    }
+    let disks = disks_of_killed_adds();
+    set_num_vfs(PF0, 0);
+    set_num_vfs(PF0, 1);
+    if mode == Mode::Vfio {
+        bind(VF0, "vfio-pci");
+    }
+    let before = machine.settled();
+    let kernel = machine.kernel_vfs();
+    for (at, disk) in (1..).zip(&disks) {
+        empty(&[FLEETING, KEPT[0], KEPT[1]]);
+        run("tar", &["-xf", disk, "-C", "/"]);
         forge_another_boot();
-        set_num_vfs(PF0, 1);
-        let before = machine.settled();
-        let kernel = machine.kernel_vfs();
         assert_eq!(machine.vf(VF0)["holder"], Value::Null, "killed at {at}");
         next_add(Namespace::new("blue"));
         assert_eq!(machine.settled(), before, "killed at {at}");
         assert_eq!(machine.kernel_vfs(), kernel, "killed at {at}");
         assert_eq!(reserved(), [""; 0], "killed at {at}");
+    }
+}
+
+/// Returns an archive of what is on the disk for each checkpoint that an ADD can be killed at.
+fn disks_of_killed_adds() -> Vec<String> {
+    let mut disks = Vec::new();
+    for at in 1..MOST {
+        let _blue = Namespace::new("blue");
+        let answer = call("ADD", "c1", BLUE, &config())
+            .env("VIRTFN_KILL_AT", at)
+            .make();
+        let disk = format!("/tmp/disk-{at}.tar");
+        run("tar", &["-cf", &disk, KEPT[0], KEPT[1]]);
+        call("DEL", "c1", BLUE, &config()).make().ok();
+        if !answer.was_killed() {
+            answer.ok();
+            assert!(disks.len() > 3, "only {} checkpoints", disks.len());
+            return disks;
+        }
+        disks.push(disk);
     }
     panic!("an ADD passed {MOST} checkpoints");
 }

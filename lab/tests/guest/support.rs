@@ -18,6 +18,14 @@ pub(crate) const VF1: &str = "0000:01:10.2";
 /// Longest wait for anything in a machine that is emulated in software.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where virtfn, the operator and upstream's CNI plugin keep what they know.
+const STATE: [&str; 4] = [
+    "/var/lib/virtfn",
+    "/run/virtfn",
+    "/etc/sriov-operator/pci",
+    "/var/lib/cni",
+];
+
 /// The machine that the tests run in, brought back to a host without VFs.
 pub(crate) struct Machine;
 
@@ -39,18 +47,7 @@ impl Machine {
             set_num_vfs(pf, 0);
             run("ip", &["link", "set", &netdev(pf), "down", "mtu", "1500"]);
         }
-        // The directories themselves may be mounts.
-        for dir in [
-            "/var/lib/virtfn",
-            "/run/virtfn",
-            "/etc/sriov-operator/pci",
-            "/var/lib/cni",
-        ] {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let _removed_as_one = fs::remove_file(entry.path());
-                let _removed_as_other = fs::remove_dir_all(entry.path());
-            }
-        }
+        empty(&STATE);
         Self
     }
 
@@ -98,6 +95,16 @@ impl Machine {
         let link = run("ip", &["-json", "link", "show", "dev", &netdev(PF0)]);
         let link: Value = serde_json::from_str(&link).expect("ip writes JSON");
         link[0]["vfinfo_list"].clone()
+    }
+}
+
+/// Removes what is in directories; they themselves may be mounts.
+pub(crate) fn empty(dirs: &[&str]) {
+    for dir in dirs {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let _removed_as_one = fs::remove_file(entry.path());
+            let _removed_as_other = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
