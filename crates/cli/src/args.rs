@@ -246,9 +246,15 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub kernel_args: bool,
 
-    /// Write the firmware settings of NICs that are needed; they take effect at the next boot
+    /// Write the firmware settings of NICs that are needed, and take those back that nobody needs any
+    /// more; they take effect at the next boot
     #[arg(long)]
     pub firmware: bool,
+
+    /// Reset NICs whose firmware settings wait for a reboot, for firmware that does not read them at one.
+    /// Their links go down meanwhile; a NIC with VFs is left alone
+    #[arg(long, requires = "firmware")]
+    pub firmware_reset: bool,
 
     /// Keep it so across reboots: store the policies, apply them at boot before the network comes up,
     /// keep other managers off the VFs
@@ -257,7 +263,8 @@ pub struct ApplyArgs {
 
     /// Undo --persist: remove every file that it made. VFs stay as they are
     #[arg(long, conflicts_with_all = [
-        "files", "node_labels", "disrupt", "allow_default_route", "kernel_args", "firmware", "persist",
+        "files", "node_labels", "disrupt", "allow_default_route", "kernel_args", "firmware",
+        "firmware_reset", "persist",
         "vf_settings",
     ])]
     pub unpersist: bool,

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{Code, Desired, Explain, Inventory, PciAddress};
+use policy::Owned;
 use policy::vendor::Invocation;
-use policy::vendor::mellanox::{FirmwareChange, FirmwareReport, is_locked_down, lacking, query};
+use policy::vendor::mellanox::{
+    FirmwareChange, FirmwareReport, firmware_reset, is_locked_down, lacking, query, unwanted,
+};
 
 use crate::program::{Call, ProgramError, Programs, find};
 use crate::root::HostRoot;
@@ -66,22 +69,35 @@ impl Explain for FirmwareToolError {
     }
 }
 
-/// Asks the firmware of each NIC that lacks something of what is wanted.
+/// Asks the firmware of each NIC that lacks something of what is wanted, and of those that were
+/// configured and are wanted no more.
 ///
 /// Why one could not be asked is a text beside the others' answers.
 pub fn see_firmware(
     root: &HostRoot,
     seen: &Inventory,
     wanted: &Desired,
+    owned: &BTreeMap<PciAddress, Owned>,
     programs: &mut dyn Programs,
 ) -> BTreeMap<PciAddress, Result<FirmwareReport, String>> {
-    lacking(seen, wanted)
-        .iter()
+    let lacking = lacking(seen, wanted).into_iter().map(|nic| nic.nic);
+    lacking
+        .chain(unwanted(seen, wanted, owned))
         .map(|nic| {
-            let answer = ask(root, nic.nic, programs).map_err(|error| error.to_string());
-            (nic.nic, answer)
+            let answer = ask(root, nic, programs).map_err(|error| error.to_string());
+            (nic, answer)
         })
         .collect()
+}
+
+/// Makes the firmware of a NIC read its settings now, which some needs although a reboot follows. All its
+/// links go down meanwhile, and it must have no VFs.
+pub fn reset_firmware(
+    root: &HostRoot,
+    nic: PciAddress,
+    programs: &mut dyn Programs,
+) -> Result<(), FirmwareToolError> {
+    run(root, nic, &firmware_reset(nic), programs).map(drop)
 }
 
 /// Writes settings; nothing is run when there are none to write.
@@ -186,8 +202,8 @@ Configurations:                              Default         Current         Nex
         let (_dir, root) = machine(&[("usr/bin/mstconfig", "")]);
         let seen = inventory([mlx5("0000:3b:00.0", "ens1").facts(|facts| facts.total_vfs = 8)]);
         let mut told = Told::default();
-        assert!(see_firmware(&root, &seen, &wanted(8), &mut told).is_empty());
-        let firmware = see_firmware(&root, &seen, &wanted(16), &mut told);
+        assert!(see_firmware(&root, &seen, &wanted(8), &BTreeMap::new(), &mut told).is_empty());
+        let firmware = see_firmware(&root, &seen, &wanted(16), &BTreeMap::new(), &mut told);
         let known = policy::Circumstances {
             firmware,
             ..policy::Circumstances::default()
@@ -207,7 +223,7 @@ Configurations:                              Default         Current         Nex
         let why = |files: &[(&str, &str)]| {
             let (_dir, root) = machine(files);
             let mut told = Told::default();
-            let mut firmware = see_firmware(&root, &seen, &wanted(4), &mut told);
+            let mut firmware = see_firmware(&root, &seen, &wanted(4), &BTreeMap::new(), &mut told);
             assert!(told.0.is_empty());
             firmware.pop_first().unwrap().1.unwrap_err()
         };
@@ -220,5 +236,42 @@ Configurations:                              Default         Current         Nex
             ),
         ];
         insta::assert_snapshot!(why(&locked), @"the kernel is locked down, so no tool can reach the firmware of 0000:3b:00.0");
+    }
+
+    #[test]
+    fn a_nic_that_nobody_wants_any_more_stops_offering_vfs_unless_somebody_else_has_it() {
+        let (_dir, root) = machine(&[("usr/bin/mstconfig", ""), ("usr/bin/mstfwreset", "")]);
+        let seen = inventory([
+            mlx5("0000:3b:00.0", "ens1").with_vfs(2),
+            mlx5("0000:3b:00.1", "ens2"),
+        ]);
+        let owned = |externally_managed| {
+            let owned = Owned {
+                externally_managed,
+                ..Owned::default()
+            };
+            BTreeMap::from([(parsed("0000:3b:00.1"), owned)])
+        };
+        let nothing = Desired::default();
+        let mut told = Told::default();
+        assert!(see_firmware(&root, &seen, &nothing, &owned(true), &mut told).is_empty());
+        // The other port is wanted, and the firmware is that of both.
+        assert!(see_firmware(&root, &seen, &wanted(2), &owned(false), &mut told).is_empty());
+        assert_eq!(told.0, [""; 0]);
+        let known = policy::Circumstances {
+            firmware: see_firmware(&root, &seen, &nothing, &owned(false), &mut told),
+            owned: owned(false),
+            ..policy::Circumstances::default()
+        };
+        let decision = policy::decide(&seen, &nothing, &known);
+        assert!(decision.firmware[0].is_given_back && decision.reboots().is_empty());
+        let change = decision.firmware[0].change.clone().unwrap();
+        write_firmware(&root, &change, &mut told).unwrap();
+        reset_firmware(&root, change.nic, &mut told).unwrap();
+        insta::assert_snapshot!(told.0.join("\n"), @r"
+        /usr/bin/mstconfig -e -d 0000:3b:00.0 query
+        /usr/bin/mstconfig -d 0000:3b:00.0 -y set SRIOV_EN=False NUM_OF_VFS=0
+        /usr/bin/mstfwreset -d 0000:3b:00.0 --skip_driver -l 3 -y reset
+        ");
     }
 }

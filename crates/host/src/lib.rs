@@ -62,7 +62,7 @@ pub use checkpoint::KillAt;
 pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};
 pub use discover::config;
 pub use engine::{Engine, Ground};
-pub use firmware::{FirmwareToolError, see_firmware, write_firmware};
+pub use firmware::{FirmwareToolError, reset_firmware, see_firmware, write_firmware};
 pub use heal::Healed;
 pub use journal::{End, LastApply, LastPf, last_apply};
 pub use kernel_args::{

@@ -74,6 +74,8 @@ pub struct FirmwareNeed {
     pub change: Result<FirmwareChange, FirmwareError>,
     /// Why its settings could not be told.
     pub unseen: Option<String>,
+    /// Is SR-IOV taken back from a NIC of which nobody wants anything any more? Nothing depends on that.
+    pub is_given_back: bool,
 }
 
 impl Decision {
@@ -82,7 +84,7 @@ impl Decision {
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty()
             && self.kernel.reboot().is_none()
-            && self.firmware.is_empty()
+            && self.firmware.iter().all(|need| need.is_given_back)
             && self.rdma.is_none()
     }
 
@@ -119,6 +121,7 @@ pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Deci
     let firmware: Vec<FirmwareNeed> = mellanox::lacking(seen, wanted)
         .iter()
         .map(|nic| firmware_need(nic, known.firmware.get(&nic.nic)))
+        .chain(firmware_back(seen, wanted, known))
         .collect();
     if let Some(reason) = kernel.reboot() {
         all.pfs.iter_mut().for_each(|pf| postpone_vfio(pf, &reason));
@@ -199,20 +202,36 @@ fn mend_autoprobe(all: &mut Plan, seen: &Inventory, wanted: &PfDesired, owned: O
 }
 
 fn firmware_need(nic: &WantedNic, report: Option<&Result<FirmwareReport, String>>) -> FirmwareNeed {
-    match report {
-        Some(Ok(report)) => FirmwareNeed {
-            change: mellanox::change(nic, report, Fit::Enough),
-            unseen: None,
-        },
-        Some(Err(why)) => FirmwareNeed {
-            change: mellanox::guessed_change(nic),
-            unseen: Some(why.clone()),
-        },
-        None => FirmwareNeed {
-            change: mellanox::guessed_change(nic),
-            unseen: Some("it was not asked".to_owned()),
-        },
+    let (change, unseen) = match report {
+        Some(Ok(report)) => (mellanox::change(nic, report, Fit::Enough), None),
+        Some(Err(why)) => (mellanox::guessed_change(nic), Some(why.clone())),
+        None => {
+            let why = "it was not asked".to_owned();
+            (mellanox::guessed_change(nic), Some(why))
+        }
+    };
+    FirmwareNeed {
+        change,
+        unseen,
+        is_given_back: false,
     }
+}
+
+/// Decides about the firmware of NICs of which nobody wants anything any more, as far as it was asked.
+fn firmware_back(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Vec<FirmwareNeed> {
+    let need = |nic: PciAddress| {
+        let (change, unseen) = match known.firmware.get(&nic)? {
+            Ok(report) => (mellanox::give_back(nic, report), None),
+            Err(why) => (mellanox::guessed_give_back(nic), Some(why.clone())),
+        };
+        (!change.is_nothing()).then_some(FirmwareNeed {
+            change: Ok(change),
+            unseen,
+            is_given_back: true,
+        })
+    };
+    let nics = mellanox::unwanted(seen, wanted, &known.owned);
+    nics.into_iter().filter_map(need).collect()
 }
 
 /// Are more VFs wanted of a PF than it offers?

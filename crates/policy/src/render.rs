@@ -48,7 +48,11 @@ pub fn render_decision(decision: &Decision) -> String {
 fn render_firmware(need: &FirmwareNeed, text: &mut String) {
     match &need.change {
         Ok(change) => {
-            let price = change.reboot().map_or("", |_| "needs a reboot");
+            let price = match change.reboot() {
+                Some(_) => "needs a reboot",
+                None if need.is_given_back => "nobody wants VFs of it any more",
+                None => "",
+            };
             line(text, &format!("firmware {}   {price}", change.nic));
             if let Some(why) = &need.unseen {
                 let query = mellanox::query(change.nic);

@@ -31,6 +31,7 @@ mod kill;
 mod list;
 mod persist;
 mod policies;
+mod rdma;
 mod refuse;
 mod support;
 mod surprise;

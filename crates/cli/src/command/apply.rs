@@ -4,6 +4,7 @@
 //! another apply, the new plan is checked again before anything of it is done. What takes effect only
 //! after a reboot is written when that was asked for, after everything else.
 
+mod firmware;
 mod progress;
 mod rdma;
 mod reboot;
@@ -160,7 +161,8 @@ fn look(
     for note in notes {
         ui.note(note);
     }
-    let known = circumstances(&work.root, &seen, &desired, false)?;
+    let ledger = PfLedger::new(&work.root, &work.state);
+    let known = circumstances(&work.root, &seen, &desired, ledger, false)?;
     Ok((seen, known))
 }
 

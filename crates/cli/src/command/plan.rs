@@ -31,7 +31,7 @@ pub(crate) fn run(args: &PlanArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Fai
         site.state()
     };
     let ledger = PfLedger::new(root, &state);
-    let known = circumstances(root, &seen, &desired, is_recorded)?;
+    let known = circumstances(root, &seen, &desired, ledger, is_recorded)?;
     let decision = wanted.decide(&seen, ledger, &known)?;
     for note in &notes {
         ui.note(note);

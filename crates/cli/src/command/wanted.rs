@@ -308,6 +308,7 @@ pub(crate) fn circumstances(
     root: &HostRoot,
     seen: &Inventory,
     desired: &Desired,
+    ledger: PfLedger<'_>,
     is_recorded: bool,
 ) -> Result<Circumstances, WantedError> {
     let has_kernel = !is_recorded || root.read_text("/proc/cmdline").is_ok();
@@ -318,7 +319,8 @@ pub(crate) fn circumstances(
             .map(|nic| (nic.nic, Err("the host is a recorded one".to_owned())))
             .collect()
     } else {
-        see_firmware(root, seen, desired, &mut HostPrograms::new(root))
+        let owned = ledger.read()?.owned();
+        see_firmware(root, seen, desired, &owned, &mut HostPrograms::new(root))
     };
     let guids = if wants_infiniband(seen, desired) {
         read_guid_file(root)?

@@ -115,6 +115,9 @@ pub struct FirmwareView {
     pub unseen: Option<String>,
     /// What tells its settings, as a list of arguments.
     pub query: Vec<String>,
+    /// Is SR-IOV taken back from a NIC of which nobody wants anything any more?
+    #[serde(default, rename = "givenBack")]
+    pub given_back: bool,
 }
 
 /// What would be done to one PF and its VFs.
@@ -222,6 +225,7 @@ fn firmware_view(need: &FirmwareNeed) -> Option<FirmwareView> {
         reboot: change.reboot().map(|reason| reason.to_string()),
         unseen: need.unseen.clone(),
         query: words(mellanox::query(change.nic)),
+        given_back: need.is_given_back,
     })
 }
 

@@ -75,7 +75,9 @@ pub(super) fn set_tc_offload(tools: &mut Tools<'_>, pf: PciAddress, on: bool) ->
     let netdev = netdev::on_host(tools.root, pf)
         .ok_or_else(|| netdev::missing(&model::NetnsTarget::Host))?;
     let socket = tools.sockets.generic()?;
-    if ethtool::feature(socket, netdev.index, TC_OFFLOAD)? == Some(on) {
+    // A driver without it has nothing to switch.
+    let has = ethtool::feature(socket, netdev.index, TC_OFFLOAD)?;
+    if has.is_none_or(|has| has == on) {
         return Ok(());
     }
     ethtool::set_feature(socket, netdev.index, TC_OFFLOAD, on)?;

@@ -2,8 +2,11 @@
 //!
 //! What would surprise: a device gets a driver by itself when it is made, whichever of the two is loaded
 //! first; so the override is written and the right one bound in any case. Removing a device waits for the
-//! VM that has it open, for ever, and inside the kernel; so its driver is taken first, with a deadline.
+//! VM that has it open, for ever, and inside the kernel; so its driver is taken first, and both on threads
+//! that can be left to it.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use model::{PciAddress, VdpaKind, vdpa_name};
@@ -124,11 +127,34 @@ fn remove(root: &HostRoot, name: &str) -> Result<(), Fault> {
         return Ok(());
     }
     unbind(root, name)?;
-    let mut socket = netlink::Socket::open(netlink::Protocol::Generic)?;
-    match vdpa::delete(&mut socket, name) {
-        Err(_) if !root.exists(&path) => Ok(()),
-        outcome => Ok(outcome?),
+    // Where somebody else's unbinding waits for a VM, this waits for that.
+    let (done, waiting) = mpsc::channel();
+    let device = name.to_owned();
+    thread::Builder::new()
+        .name("slow netlink".to_owned())
+        .spawn(move || {
+            let deleted = netlink::Socket::open(netlink::Protocol::Generic)
+                .and_then(|mut socket| vdpa::delete(&mut socket, &device));
+            // Nobody listens any more after the deadline.
+            let _unheard = done.send(deleted);
+        })
+        .map_err(|error| Fault::new("no-thread", error))?;
+    match waiting.recv_timeout(UNBIND_PATIENCE) {
+        Ok(Ok(())) => Ok(()),
+        _ if !root.exists(&path) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(in_use(Fault::too_late(
+            "device-in-use",
+            format!("{name} did not go"),
+            UNBIND_PATIENCE,
+        ))),
     }
+}
+
+fn in_use(fault: Fault) -> Fault {
+    fault
+        .code("device-in-use")
+        .remedy("stop the VM that has the vDPA device open; see `virtfn list vf`")
 }
 
 fn unbind(root: &HostRoot, name: &str) -> Result<(), Fault> {
@@ -137,10 +163,9 @@ fn unbind(root: &HostRoot, name: &str) -> Result<(), Fault> {
     };
     let path = format!("{DRIVERS}/{driver}/unbind");
     match wait::write_slow(root, &path, name, UNBIND_PATIENCE) {
+        // The link to the driver goes before the driver does, so it tells nothing here.
+        Err(error) if is_late(&error) => Err(in_use(error.into())),
         _ if bound(root, name).is_none() => Ok(()),
-        Err(error) if is_late(&error) => Err(Fault::from(error)
-            .code("device-in-use")
-            .remedy("stop the VM that has the vDPA device open; see `virtfn list vf`")),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Fault::new(
             "driver-not-unbound",

@@ -24,6 +24,7 @@ const HEADER_FLAGS: u16 = 3;
 /// `ETHTOOL_FLAG_OMIT_REPLY`: an acknowledgement is enough.
 const OMIT_REPLY: u32 = 2;
 
+const BITSET_NOMASK: u16 = 1;
 const BITSET_BITS: u16 = 3;
 const BITS_BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
@@ -96,16 +97,22 @@ fn read(attributes: Attributes<'_>, name: &str) -> Option<bool> {
     can.then(|| has(attributes, ATTR_ACTIVE, name))
 }
 
-/// Is a bit in one of the sets of an answer? Sets come as lists of the bits that are on.
+/// Is a bit in one of the sets of an answer? A set without a mask lists the bits that are on; one with a
+/// mask lists all that it is about, and marks those.
 fn has(attributes: Attributes<'_>, set: u16, name: &str) -> bool {
-    let set = attributes.find(set).map(|set| set.nested());
-    let bits = set.and_then(|set| set.find(BITSET_BITS));
-    let mut names = bits
-        .into_iter()
+    let Some(set) = attributes.find(set).map(|set| set.nested()) else {
+        return false;
+    };
+    let is_list = set.find(BITSET_NOMASK).is_some();
+    let bits = set.find(BITSET_BITS).into_iter();
+    let mut bits = bits
         .flat_map(|bits| bits.nested())
         .filter(|bit| bit.kind == BITS_BIT)
-        .filter_map(|bit| bit.nested().find(BIT_NAME)?.text());
-    names.any(|found| found == name)
+        .map(|bit| bit.nested());
+    bits.any(|bit| {
+        let is_named = bit.find(BIT_NAME).and_then(|found| found.text()) == Some(name);
+        is_named && (is_list || bit.find(BIT_VALUE).is_some())
+    })
 }
 
 /// Decodes arbitrary bytes as the attributes of an answer.
@@ -123,23 +130,33 @@ mod tests {
     use super::*;
     use crate::testing::{attribute, words};
 
+    const ALL: [&str; 2] = ["tx-checksum-ipv4", "hw-tc-offload"];
+
+    fn bit(name: &str, is_marked: bool) -> Vec<u8> {
+        let mut bit = [
+            attribute(1, &words(&[9])),
+            attribute(2, &[name.as_bytes(), &[0]].concat()),
+        ]
+        .concat();
+        if is_marked {
+            bit.extend(attribute(3, &[]));
+        }
+        attribute(1, &bit)
+    }
+
+    /// A set as Linux writes it: what a driver can switch comes with a mask, all else without.
     fn set(kind: u16, names: &[&str]) -> Vec<u8> {
-        let bits: Vec<u8> = names
-            .iter()
-            .flat_map(|name| {
-                let name = [name.as_bytes(), &[0]].concat();
-                attribute(
-                    1,
-                    &[attribute(1, &words(&[9])), attribute(2, &name)].concat(),
-                )
-            })
-            .collect();
-        let whole = [
-            attribute(1, &[]),
-            attribute(2, &words(&[64])),
-            attribute(3, &bits),
-        ];
-        attribute(kind, &whole.concat())
+        let bits: Vec<Vec<u8>> = match kind {
+            ATTR_CAN => ALL.map(|name| bit(name, names.contains(&name))).into(),
+            _ => names.iter().map(|name| bit(name, false)).collect(),
+        };
+        let mut whole = Vec::new();
+        if kind != ATTR_CAN {
+            whole.extend(attribute(1, &[]));
+        }
+        whole.extend(attribute(2, &words(&[64])));
+        whole.extend(attribute(3, &bits.concat()));
+        attribute(kind, &whole)
     }
 
     #[test]
@@ -148,11 +165,11 @@ mod tests {
             let bytes = [set(2, can), set(3, active), set(4, active), set(5, never)].concat();
             read(Attributes::new(&bytes), "hw-tc-offload")
         };
-        let both = ["tx-checksum-ipv4", "hw-tc-offload"];
-        assert_eq!(answer(&both, &both, &[]), Some(true));
-        assert_eq!(answer(&both, &both[..1], &[]), Some(false));
-        assert_eq!(answer(&both[..1], &both[..1], &[]), None);
-        assert_eq!(answer(&both, &[], &both), None);
+        assert_eq!(answer(&ALL, &ALL, &[]), Some(true));
+        assert_eq!(answer(&ALL, &ALL[..1], &[]), Some(false));
+        // As igb answers: the driver does not have it.
+        assert_eq!(answer(&ALL[..1], &ALL[..1], &[]), None);
+        assert_eq!(answer(&ALL, &[], &ALL), None);
         assert_eq!(read(Attributes::new(&[]), "hw-tc-offload"), None);
     }
 

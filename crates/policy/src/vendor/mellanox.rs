@@ -21,10 +21,11 @@ mod wanted;
 mod tests;
 
 pub use change::{
-    FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back, guessed_change,
+    FirmwareChange, FirmwareError, FirmwareProblem, Fit, Setting, change, give_back,
+    guessed_change, guessed_give_back,
 };
 pub use report::{FirmwareReport, FirmwareSettings, InternalCpu, ParseReportError, PortLink};
-pub use wanted::{NicPort, WantedNic, is_same_device, lacking, nics};
+pub use wanted::{NicPort, WantedNic, is_same_device, lacking, nics, unwanted};
 
 use model::PciAddress;
 

@@ -3,15 +3,12 @@
 //! They are written only when that was asked for, and virtfn never reboots. How often a reboot is asked
 //! for is counted, so that whoever reboots when they are asked to does not do so for ever.
 
-use host::{
-    Applied, HostPrograms, RebootLog, RebootLogError, starved_pfs, write_firmware,
-    write_kernel_arguments,
-};
+use host::{Applied, HostPrograms, RebootLog, RebootLogError, starved_pfs, write_kernel_arguments};
 use model::{Code, Explain, RebootReason};
 use policy::Decision;
 use policy::kernel::{KernelArgument, KernelNeeds, needs};
 
-use super::{Job, rdma};
+use super::{Job, firmware, rdma};
 use crate::command::plan::warn;
 use crate::failure::{Exit, Failure};
 use crate::ui::Ui;
@@ -19,9 +16,9 @@ use crate::ui::Ui;
 /// Something that only a reboot brings was not asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} must be written first, and that was not asked for")]
-struct NotAskedFor {
-    what: String,
-    option: &'static str,
+pub(super) struct NotAskedFor {
+    pub(super) what: String,
+    pub(super) option: &'static str,
 }
 
 impl Explain for NotAskedFor {
@@ -48,7 +45,7 @@ pub(super) fn see_to(job: &Job<'_>, decision: &Decision, applied: &Applied, ui: 
     };
     let mut reasons = Vec::new();
     let mut all_well = arguments(job, &kernel, &mut reasons, ui);
-    all_well &= firmware(job, decision, &mut reasons, ui);
+    all_well &= firmware::see_to(job, decision, &mut reasons, ui);
     if let Some(need) = &decision.rdma {
         all_well &= rdma::see_to(job, need, &mut reasons, ui);
     }
@@ -103,38 +100,6 @@ fn arguments(
             false
         }
     }
-}
-
-/// Sees to firmware; `false` when what is needed was not written.
-fn firmware(
-    job: &Job<'_>,
-    decision: &Decision,
-    reasons: &mut Vec<RebootReason>,
-    ui: &mut Ui,
-) -> bool {
-    let root = &job.work.root;
-    let mut all_well = true;
-    for need in &decision.firmware {
-        // Whoever decided has told of those that cannot be.
-        let Ok(change) = &need.change else { continue };
-        if let Some(command) = change.command() {
-            if !job.args.firmware {
-                let what = format!("firmware settings (`{command}`)");
-                let option = "--firmware";
-                Failure::failed(NotAskedFor { what, option }).tell(ui);
-                all_well = false;
-                continue;
-            }
-            if let Err(error) = write_firmware(root, change, &mut HostPrograms::new(root)) {
-                Failure::failed(error).tell(ui);
-                all_well = false;
-                continue;
-            }
-            ui.say(format_args!("firmware written: {command}"));
-        }
-        reasons.extend(change.reboot());
-    }
-    all_well
 }
 
 /// Asks for a reboot within the budget, or notes that none is needed any more.

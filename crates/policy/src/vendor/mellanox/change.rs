@@ -250,10 +250,23 @@ pub fn guessed_change(wanted: &WantedNic) -> Result<FirmwareChange, FirmwareErro
 pub fn give_back(nic: PciAddress, report: &FirmwareReport) -> FirmwareChange {
     let next = &report.next;
     let is_off = next.sriov != Some(true) && next.num_vfs.unwrap_or(0) == 0;
-    let settings = [Setting::Sriov(false), Setting::NumVfs(0)];
+    // A DPU that is in charge of itself is not the host's to change.
+    if is_off || report.current.internal_cpu.is_in_charge() {
+        return FirmwareChange {
+            nic,
+            settings: Vec::new(),
+            pending: Vec::new(),
+        };
+    }
+    guessed_give_back(nic)
+}
+
+/// Returns what would be written if SR-IOV was on, for when the settings cannot be told.
+#[must_use]
+pub fn guessed_give_back(nic: PciAddress) -> FirmwareChange {
     FirmwareChange {
         nic,
-        settings: if is_off { Vec::new() } else { settings.into() },
+        settings: vec![Setting::Sriov(false), Setting::NumVfs(0)],
         pending: Vec::new(),
     }
 }

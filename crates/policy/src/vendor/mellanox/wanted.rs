@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use model::{Desired, Function, Inventory, LinkType, PciAddress};
 
 use super::VENDOR;
+use crate::release::Owned;
+use crate::vendor::known_nic;
 
 /// One NIC, which has one firmware for all of its functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,34 @@ pub fn lacking(seen: &Inventory, wanted: &Desired) -> Vec<WantedNic> {
         })
     });
     all
+}
+
+/// Returns the NICs that were configured and of which nobody wants anything any more, as long as none of
+/// their functions is somebody else's: their firmware may stop offering VFs.
+#[must_use]
+pub fn unwanted(
+    seen: &Inventory,
+    wanted: &Desired,
+    owned: &BTreeMap<PciAddress, Owned>,
+) -> Vec<PciAddress> {
+    let mut nics = Vec::new();
+    for pf in owned.keys() {
+        let nic = lowest(seen, *pf);
+        let of_nic = |other: &PciAddress| is_same_device(*other, nic);
+        let is_ours = seen
+            .get(nic)
+            .is_some_and(|found| found.id.vendor == VENDOR && known_nic(found.id).is_some());
+        let offers = seen
+            .pfs()
+            .any(|(function, facts)| of_nic(&function.address) && facts.total_vfs > 0);
+        let mut records = owned.iter().filter(|(pf, _)| of_nic(pf));
+        let is_free =
+            !wanted.pfs.keys().any(of_nic) && records.all(|(_, owned)| !owned.externally_managed);
+        if is_ours && offers && is_free && !nics.contains(&nic) {
+            nics.push(nic);
+        }
+    }
+    nics
 }
 
 /// Are two functions of one device?
