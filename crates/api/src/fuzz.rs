@@ -3,7 +3,8 @@
 //! A normal test runs each over its seed corpus, `corpus/<name>/`.
 
 use crate::cni::{
-    AddResult, Arguments, CniVersion, Command, NetworkConfig, SriovCache, SriovConfig,
+    AddResult, Arguments, CniVersion, Command, IbSriovCache, IbSriovConfig, NetworkConfig,
+    RdmaConfig, RdmaState, SriovCache, SriovConfig,
 };
 use crate::crd::{PfRecord, SriovNetworkNodeStateSpec};
 
@@ -51,6 +52,16 @@ pub fn fuzz_cni_config(data: &[u8]) {
     if let Ok(sriov) = SriovConfig::read(&config, &Arguments::default()) {
         assert!(!sriov.mac.is_some_and(|mac| mac.is_zero() || mac.is_group()));
     }
+    if let Ok(infiniband) = IbSriovConfig::read(&config) {
+        assert!(!infiniband.guid.is_some_and(model::Guid::is_zero));
+    }
+    if let Ok(rdma) = RdmaConfig::read(&config) {
+        assert!(
+            !rdma
+                .parent
+                .is_some_and(|parent| parent.to_string().contains('/'))
+        );
+    }
 }
 
 /// Reads bytes as `CNI_ARGS`.
@@ -79,11 +90,19 @@ fn check_result(result: &AddResult) {
     }
 }
 
-/// Reads bytes as a file of upstream's `sriov` plugin.
+/// Reads bytes as a file of each of upstream's plugins.
 pub fn fuzz_cni_cache(data: &[u8]) {
     if let Ok(cache) = SriovCache::parse(data) {
         let again = SriovCache::parse(cache.to_json().as_bytes());
         assert_eq!(again.ok(), Some(cache));
+    }
+    if let Ok(cache) = IbSriovCache::parse(data) {
+        let again = IbSriovCache::parse(cache.to_json().as_bytes());
+        assert_eq!(again.ok(), Some(cache));
+    }
+    if let Ok(state) = RdmaState::parse(data) {
+        let again = RdmaState::parse(state.to_json().as_bytes());
+        assert_eq!(again.ok(), Some(state));
     }
 }
 
@@ -174,10 +193,10 @@ mod tests {
 
     #[test]
     fn the_corpora_of_cni_are_read_without_a_panic() {
-        seeds("cni_config", super::fuzz_cni_config, 5);
+        seeds("cni_config", super::fuzz_cni_config, 7);
         seeds("cni_args", super::fuzz_cni_args, 3);
         seeds("cni_result", super::fuzz_cni_result, 3);
-        seeds("cni_cache", super::fuzz_cni_cache, 3);
+        seeds("cni_cache", super::fuzz_cni_cache, 5);
     }
 
     #[test]

@@ -9,12 +9,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
 
 use crate::failure::Failure;
+use crate::plugin::Plugin;
 
 /// Numbers of `/dev/null` (`Documentation/admin-guide/devices.txt`).
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// What the runtime asks for.
 pub(crate) struct Call {
+    /// Which plugin is called.
+    pub(crate) plugin: Plugin,
     /// The environment.
     pub(crate) environment: Environment,
     /// Stdin as it came: IPAM plugins get the same bytes.
@@ -34,7 +37,7 @@ pub(crate) enum Answer {
 
 impl Call {
     /// Reads stdin.
-    pub(crate) fn read(environment: Environment) -> Result<Self, Failure> {
+    pub(crate) fn read(plugin: Plugin, environment: Environment) -> Result<Self, Failure> {
         let mut stdin = Vec::new();
         let most = u64::try_from(STDIN_LIMIT)
             .unwrap_or(u64::MAX)
@@ -50,14 +53,19 @@ impl Call {
                     "let the runtime write the network's configuration to stdin",
                 )
             })?;
-        Self::new(environment, stdin)
+        Self::new(plugin, environment, stdin)
     }
 
     /// Takes what was read of both.
-    pub(crate) fn new(environment: Environment, stdin: Vec<u8>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        plugin: Plugin,
+        environment: Environment,
+        stdin: Vec<u8>,
+    ) -> Result<Self, Failure> {
         let config = NetworkConfig::parse(&stdin, environment.command)
             .map_err(|error: ConfigError| Failure::of(error.number(), &error))?;
         Ok(Self {
+            plugin,
             environment,
             stdin,
             config,

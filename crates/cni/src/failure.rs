@@ -126,9 +126,12 @@ fn chain(error: &dyn Explain) -> String {
 /// Gives a code its number in the CNI specification.
 fn number_of(code: Code) -> ErrorNumber {
     match code.as_str() {
-        "vf-in-use" | "locked" | "vf-vanishing" | "kernel-timeout" | "busy" => {
-            ErrorNumber::TRY_AGAIN
-        }
+        "vf-in-use"
+        | "locked"
+        | "vf-vanishing"
+        | "kernel-timeout"
+        | "busy"
+        | "ib-kubernetes-not-ready" => ErrorNumber::TRY_AGAIN,
         "bad-mac"
         | "macs-differ"
         | "bad-rate"
@@ -136,6 +139,9 @@ fn number_of(code: Code) -> ErrorNumber {
         | "no-such-vf"
         | "no-netdev"
         | "interface-name-taken"
+        | "not-chained"
+        | "no-rdma"
+        | "bad-guid"
         | "ipam-missing"
         | "pf-without-netdev" => ErrorNumber::BAD_CONFIG,
         "not-supported" => ErrorNumber::UNSUPPORTED_FIELD,

@@ -1,8 +1,11 @@
-//! `virtfn-cni install DIR`: copies this program into the runtime's plugin directory.
+//! `virtfn-cni install DIR [PLUGIN]…`: copies this program into the runtime's plugin directory, under
+//! the name of each plugin that it is.
 //!
 //! Each copy is written beside its name and renamed onto it, because a runtime may be starting the
 //! old one that very moment. The flags of upstream's install images are taken too: an operator's
-//! init container passes `--no-sleep` alone and expects `/host/opt/cni/bin`.
+//! init container passes `--no-sleep` alone and expects `/host/opt/cni/bin`. Each of upstream's images
+//! has one plugin, and a flag that says which file that is: who passes such flags gets those plugins
+//! and no others.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -11,24 +14,28 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The names of the plugins that this program is.
-const NAMES: [&str; 1] = ["sriov"];
+use crate::plugin::Plugin;
 
 /// Where upstream's images mount the host's directory.
 const DEFAULT_DIR: &str = "/host/opt/cni/bin";
 
 const USAGE: &str = "\
-Usage: virtfn-cni install DIR
-       virtfn-cni [--cni-bin-dir DIR] [--no-sleep]
+Usage: virtfn-cni install DIR [PLUGIN]...
+       virtfn-cni [--cni-bin-dir DIR] [--no-sleep] [--sriov-bin-file FILE]
+                  [--ib-sriov-cni-bin-file FILE] [--rdma-cni-bin-file FILE]
 
-Installs the CNI plugin into DIR under the name that runtimes look for: sriov.
-Without DIR it is /host/opt/cni/bin, and without --no-sleep it then waits for
+Installs the CNI plugins into DIR under the names that runtimes look for:
+sriov, ib-sriov and rdma, or only those that are named. The second form is that
+of upstream's images: DIR is /host/opt/cni/bin, a flag with a FILE names the
+plugin (the FILE itself is not used), and without --no-sleep it then waits for
 ever, as the container of a DaemonSet must.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     dir: PathBuf,
+    /// Empty for all of them.
+    plugins: Vec<Plugin>,
     waits: bool,
 }
 
@@ -38,8 +45,8 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         tell(USAGE);
         return ExitCode::from(2);
     };
-    for name in NAMES {
-        let to = wanted.dir.join(name);
+    for plugin in wanted.plugins() {
+        let to = wanted.dir.join(plugin.name());
         if let Err(error) = install(&to) {
             tell(&format!("error: install {}: {error}", to.display()));
             return ExitCode::FAILURE;
@@ -54,13 +61,24 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+impl Wanted {
+    fn plugins(&self) -> &[Plugin] {
+        if self.plugins.is_empty() {
+            &Plugin::ALL
+        } else {
+            &self.plugins
+        }
+    }
+}
+
 fn parse(words: impl Iterator<Item = OsString>) -> Option<Wanted> {
     let mut wanted = Wanted {
         dir: DEFAULT_DIR.into(),
+        plugins: Vec::new(),
         waits: true,
     };
     let mut words = words.map(|word| word.to_string_lossy().into_owned());
-    let mut is_install = false;
+    let (mut is_install, mut has_dir) = (false, false);
     let mut any = false;
     while let Some(word) = words.next() {
         any = true;
@@ -78,15 +96,24 @@ fn parse(words: impl Iterator<Item = OsString>) -> Option<Wanted> {
             "cni-bin-dir" if word.starts_with('-') => {
                 wanted.dir = value.or_else(|| words.next())?.into();
             }
-            // Which file upstream's image copies; ours is this one.
-            "sriov-bin-file" | "ib-sriov-cni-bin-file" | "rdma-cni-bin-file"
+            flag @ ("sriov-bin-file" | "ib-sriov-cni-bin-file" | "rdma-cni-bin-file")
                 if word.starts_with('-') =>
             {
+                // Which file upstream's image copies; ours is this one.
+                wanted.plugins.push(match flag {
+                    "sriov-bin-file" => Plugin::Sriov,
+                    "rdma-cni-bin-file" => Plugin::Rdma,
+                    _ => Plugin::IbSriov,
+                });
                 value.or_else(|| words.next())?;
+            }
+            name if has_dir && !word.starts_with('-') => {
+                wanted.plugins.push(Plugin::of(name.as_ref())?);
             }
             _ if is_install && !word.starts_with('-') => {
                 wanted.dir = word.into();
                 wanted.waits = false;
+                has_dir = true;
             }
             _ => return None,
         }
@@ -140,9 +167,36 @@ mod tests {
             some("/x", true)
         );
         assert_eq!(parsed("-cni-bin-dir /x --no-sleep=true"), some("/x", false));
-        for bad in ["", "--help", "/opt", "--cni-bin-dir", "uninstall"] {
+        for bad in [
+            "",
+            "--help",
+            "/opt",
+            "--cni-bin-dir",
+            "uninstall",
+            "install /x bridge",
+        ] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn who_names_plugins_gets_those_and_no_others() {
+        let named = |line: &str| {
+            let wanted = parse(line.split_whitespace().map(OsString::from)).unwrap();
+            let names: Vec<_> = wanted
+                .plugins()
+                .iter()
+                .map(|plugin| plugin.name())
+                .collect();
+            names.join(" ")
+        };
+        assert_eq!(named("--no-sleep"), "sriov ib-sriov rdma");
+        assert_eq!(named("install /x"), "sriov ib-sriov rdma");
+        assert_eq!(named("install /x rdma sriov"), "rdma sriov");
+        assert_eq!(
+            named("--no-sleep --ib-sriov-cni-bin-file /usr/bin/ib-sriov"),
+            "ib-sriov"
+        );
     }
 
     #[test]

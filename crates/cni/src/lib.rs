@@ -8,10 +8,11 @@
 //! | Part | Does |
 //! |---|---|
 //! | `call` | reads environment and stdin, writes the one answer |
-//! | `sriov` | ADD, DEL, CHECK, STATUS and GC |
+//! | `sriov` | ADD, DEL, CHECK, STATUS and GC of the plugins that give VFs: `sriov`, `ib-sriov` |
+//! | `rdma` | the same of the plugin that moves the RDMA device of a VF |
 //! | `ipam` | runs the IPAM plugin that the network names |
 //! | `memo` | keeps the call that addresses were reserved for |
-//! | `upstream` | upstream's cache, allocation and lock files |
+//! | `upstream` | upstream's cache, allocation, state and lock files |
 //! | `install` | copies this program into the runtime's plugin directory |
 //!
 //! It decides little: what is done to a VF is planned by `policy` and done by `host`. What would
@@ -25,6 +26,8 @@ mod ipam;
 mod log;
 mod memo;
 mod place;
+mod plugin;
+mod rdma;
 mod sriov;
 mod upstream;
 
@@ -37,24 +40,24 @@ use api::cni::{Command, Environment, versions_json};
 
 use call::{Answer, Call};
 use failure::Failure;
-use place::Place;
+use place::{Machine, Place};
+use plugin::Plugin;
 
 /// Runs the program: `words` are its name and its arguments.
 ///
-/// Called as `sriov` it is that plugin; under its own name it installs itself. Any other name is
-/// that of a plugin that it is not, and is refused.
+/// Called as `sriov`, `ib-sriov` or `rdma` it is that plugin; under any other name it installs itself.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut words = words.into_iter();
     let called = words.next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default();
-    match name.to_str() {
-        Some("sriov") => plugin(words),
-        _ => install::run(words),
+    match Plugin::of(name) {
+        Some(plugin) => call(plugin, words),
+        None => install::run(words),
     }
 }
 
 /// Makes one CNI call.
-fn plugin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+fn call(plugin: Plugin, mut words: impl Iterator<Item = OsString>) -> ExitCode {
     if words.any(|word| word == "--version" || word == "-v") {
         return say(&format!("virtfn-cni {}", env!("CARGO_PKG_VERSION")));
     }
@@ -65,17 +68,17 @@ fn plugin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     if environment.command == Command::Version {
         return say(&versions_json());
     }
-    let call = match Call::read(environment) {
+    let call = match Call::read(plugin, environment) {
         Ok(call) => call,
         Err(failure) => return refuse(&failure, None),
     };
     log::start(&call);
     let outcome = call::see_stdout().and_then(|()| Place::this_machine());
-    let outcome = outcome.and_then(|mut place| match sriov::serve(&call, &mut place)? {
+    let outcome = outcome.and_then(|mut place| match serve(&call, &mut place)? {
         Answer::Silent => Ok(()),
         Answer::Result(text) => call::print(&text).map_err(|error| {
             let unheard = Failure::unheard(&error);
-            match sriov::abandon(&call, &mut place) {
+            match abandon(&call, &mut place) {
                 Ok(()) => unheard,
                 Err(undo) => unheard.and(&undo),
             }
@@ -87,6 +90,22 @@ fn plugin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
             tracing::error!(code = %failure.code(), "{}", failure.message());
             refuse(&failure, Some(&call))
         }
+    }
+}
+
+/// Serves a call.
+fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<Answer, Failure> {
+    match call.plugin {
+        Plugin::Sriov | Plugin::IbSriov => sriov::serve(call, place),
+        Plugin::Rdma => rdma::serve(call, place),
+    }
+}
+
+/// Takes back an ADD whose result nobody took.
+fn abandon<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(), Failure> {
+    match call.plugin {
+        Plugin::Sriov | Plugin::IbSriov => sriov::abandon(call, place),
+        Plugin::Rdma => rdma::abandon(call, place),
     }
 }
 

@@ -12,13 +12,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use api::cni::{LogLevel, SriovConfig};
+use api::cni::{LogLevel, RdmaConfig, SriovConfig};
 use rustix::fs::OFlags;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::call::Call;
+use crate::plugin::Plugin;
 
 /// Longest log file before it is put aside, as upstream's.
 const LONGEST: u64 = 100 * 1024 * 1024;
@@ -32,7 +33,7 @@ pub(crate) fn start(call: &Call) {
         Some(Err(error)) => (None, Some(error)),
     };
     let environment = &call.environment;
-    let mut labels = String::from(r#" cniName="sriov-cni""#);
+    let mut labels = format!(" cniName=\"{}\"", call.plugin.log_name());
     for (label, value) in [
         (
             "containerID",
@@ -46,8 +47,11 @@ pub(crate) fn start(call: &Call) {
     ] {
         let _a_string_takes_all = write!(labels, " {label}={:?}", value.unwrap_or_default());
     }
+    let is_verbose = call.plugin == Plugin::Rdma
+        && RdmaConfig::read(&call.config).is_ok_and(|config| config.is_verbose);
     let log = Log {
         most: match level {
+            _ if is_verbose => Level::DEBUG,
             LogLevel::Error => Level::ERROR,
             LogLevel::Warning => Level::WARN,
             LogLevel::Info => Level::INFO,

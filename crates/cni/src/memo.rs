@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
 use crate::place::{Machine, Place};
+use crate::plugin::Plugin;
 
 /// A call, as far as its IPAM plugin needs it again.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,7 +108,8 @@ fn parse(bytes: &[u8]) -> Option<Memo> {
         path: SearchPath(kept.path.into_iter().map(Into::into).collect()),
         allows_own_netns: true,
     };
-    Call::new(environment, kept.config.into_bytes())
+    // Whichever it was: only its IPAM plugin is called.
+    Call::new(Plugin::Sriov, environment, kept.config.into_bytes())
         .ok()
         .map(Memo)
 }

@@ -39,6 +39,10 @@ pub(crate) trait Machine {
     fn look(&self, netns: &NetnsTarget, name: &IfName)
     -> Result<Option<FoundInterface>, StepError>;
 
+    /// Returns the PCI function that a device of the auxiliary bus is part of, and its RDMA devices on
+    /// the host; `None` when there is no such device.
+    fn auxiliary_rdma(&self, device: &str) -> Option<(PciAddress, Vec<String>)>;
+
     /// Returns when it was started, in seconds since 1970.
     fn booted_at(&self) -> Option<u64>;
 }
@@ -81,6 +85,14 @@ impl Machine for ThisMachine {
         name: &IfName,
     ) -> Result<Option<FoundInterface>, StepError> {
         host::look_at_interface(&self.root, netns, name)
+    }
+
+    fn auxiliary_rdma(&self, device: &str) -> Option<(PciAddress, Vec<String>)> {
+        let dir = format!("/sys/bus/auxiliary/devices/{device}");
+        let target = self.root.link_target(&dir).ok()?;
+        let function = target.rsplit('/').find_map(|part| part.parse().ok())?;
+        let devices = self.root.list(&format!("{dir}/infiniband"));
+        Some((function, devices.unwrap_or_default()))
     }
 
     fn booted_at(&self) -> Option<u64> {

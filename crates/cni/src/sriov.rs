@@ -1,4 +1,5 @@
-//! The `sriov` plugin: a VF for a container.
+//! The plugins `sriov` and `ib-sriov`: a VF for a container. They differ in what a network may ask for
+//! (`wanted`) and in the files that upstream would read (`kept`).
 //!
 //! ```text
 //! ADD    check all that can be checked → lock → heal what is left → give the VF (host::Engine)
@@ -19,17 +20,22 @@ mod check;
 mod collect;
 mod del;
 mod foreign;
+mod kept;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod wanted;
+
+use std::time::Duration;
 
 use api::cni::{Command, ErrorNumber};
-use host::DetachError;
+use host::{DetachError, Lock};
 use model::{Holder, NetnsTarget, PciAddress};
 
 use crate::call::{Answer, Call};
 use crate::failure::Failure;
 use crate::place::{Machine, Place};
+use crate::plugin::Plugin;
 
 /// Serves one call.
 pub(crate) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<Answer, Failure> {
@@ -50,7 +56,11 @@ pub(crate) fn abandon<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(
 }
 
 /// Finds the namespace of the container, which must not be the plugin's own.
-fn netns_of<M: Machine>(call: &Call, place: &Place<M>, path: &str) -> Result<NetnsTarget, Failure> {
+pub(crate) fn netns_of<M: Machine>(
+    call: &Call,
+    place: &Place<M>,
+    path: &str,
+) -> Result<NetnsTarget, Failure> {
     let found = place.machine.netns(path);
     let netns = found.map_err(|error| Failure::of(ErrorNumber::BAD_NETNS, &error))?;
     if netns == NetnsTarget::Host && !call.environment.allows_own_netns {
@@ -61,6 +71,20 @@ fn netns_of<M: Machine>(call: &Call, place: &Place<M>, path: &str) -> Result<Net
         ));
     }
     Ok(netns)
+}
+
+/// Keeps upstream's `ib-sriov` away while an InfiniBand VF is worked on.
+fn infiniband_lock<M: Machine>(
+    call: &Call,
+    place: &Place<M>,
+    vf: PciAddress,
+    patience: Duration,
+) -> Result<Option<Lock>, Failure> {
+    if call.plugin != Plugin::IbSriov {
+        return Ok(None);
+    }
+    let locked = place.files.lock_infiniband(vf, patience);
+    locked.map(Some).map_err(|error| Failure::explained(&error))
 }
 
 /// Takes a VF back from a holder; that it is not his is fine.

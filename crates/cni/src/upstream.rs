@@ -1,14 +1,20 @@
-//! The files of upstream's `sriov` plugin, read and written so that either plugin can take back what
-//! the other gave.
+//! The files of upstream's plugins, read and written so that either plugin can take back what the
+//! other gave.
 //!
 //! ```text
-//! /var/lib/cni/sriov/<container>-<interface>    the configuration, and what the VF was like before
-//! /var/lib/cni/sriov/pci/<VF>                   path of the namespace of whoever has the VF
-//! /var/lib/cni/sriov/pci/vf_lock/<VF>.lock      locked while a plugin works on the VF
+//! /var/lib/cni/sriov/<container>-<interface>      the configuration, and what the VF was like before
+//! /var/lib/cni/sriov/pci/<VF>                     path of the namespace of whoever has the VF
+//! /var/lib/cni/sriov/pci/vf_lock/<VF>.lock        locked while a plugin works on the VF
+//! /var/lib/cni/ib-sriov/<container>-<interface>   the same of an InfiniBand VF
+//! /var/run/cni/ib-sriov/cni.lock                  locked while upstream's works on any VF
+//! /var/lib/cni/rdma/<network>-<container>-<interface>   an RDMA device that was moved
 //! ```
 //!
-//! They are not what virtfn relies on for its own VFs: that is the ledger. So they are replaced in
-//! one piece but not forced to the disk, and one that cannot be read is as good as none.
+//! Those of VFs are not what virtfn relies on for its own: that is the ledger. So they are replaced in
+//! one piece but not forced to the disk, and one that cannot be read is as good as none. The file of an
+//! RDMA device may be all there is, when another plugin gave the VF, and is forced to the disk.
+
+mod rdma;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,16 +22,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::cni::SriovCache;
-use host::{Lock, LockError, LockOf, exclusive_at};
+use api::cni::{IbSriovCache, ParseCacheError, SriovCache};
+use host::{Lock, LockError, LockOf, exclusive_at, shared_at};
 use model::{Holder, PciAddress};
 
 /// Most bytes of one of these files; a configuration with all fields has less than 2 KiB.
 const LIMIT: u64 = 1024 * 1024;
 
-/// The directory of upstream's files.
+/// The directories of upstream's files.
 #[derive(Clone, Debug)]
-pub(crate) struct UpstreamFiles(PathBuf);
+pub(crate) struct UpstreamFiles {
+    sriov: PathBuf,
+    infiniband: PathBuf,
+    infiniband_lock: PathBuf,
+    rdma: PathBuf,
+}
 
 /// What upstream's files say of a VF that it gave away.
 #[derive(Clone, Debug)]
@@ -33,27 +44,68 @@ pub(crate) struct Found {
     /// Who has it.
     pub(crate) holder: Holder,
     /// The file's content.
-    pub(crate) cache: SriovCache,
+    pub(crate) kept: Kept,
     /// When it was written, in seconds since 1970.
     pub(crate) written_at: u64,
 }
 
+/// The content of a file, by the plugin that writes such files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Of `sriov`.
+    Sriov(SriovCache),
+    /// Of `ib-sriov`.
+    Infiniband(IbSriovCache),
+}
+
+impl Kept {
+    /// Returns the VF.
+    pub(crate) fn device(&self) -> Result<PciAddress, ParseCacheError> {
+        match self {
+            Self::Sriov(cache) => cache.device(),
+            Self::Infiniband(cache) => cache.device(),
+        }
+    }
+
+    /// Did virtfn write it?
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Sriov(cache) => cache.virtfn_boot.is_some(),
+            Self::Infiniband(cache) => cache.virtfn_boot.is_some(),
+        }
+    }
+}
+
 impl Default for UpstreamFiles {
     fn default() -> Self {
-        Self::at(PathBuf::from("/var/lib/cni/sriov"))
+        Self::at(Path::new("/var/lib/cni"), Path::new("/var/run/cni"))
     }
 }
 
 impl UpstreamFiles {
-    /// Keeps the files below `dir`.
-    pub(crate) fn at(dir: PathBuf) -> Self {
-        Self(dir)
+    /// Keeps the files below `lib`, and the lock of all InfiniBand VFs below `run`.
+    pub(crate) fn at(lib: &Path, run: &Path) -> Self {
+        Self {
+            sriov: lib.join("sriov"),
+            infiniband: lib.join("ib-sriov"),
+            infiniband_lock: run.join("ib-sriov/cni.lock"),
+            rdma: lib.join("rdma"),
+        }
     }
 
     /// Takes the lock that upstream's plugin takes while it works on a VF (2.10 and later).
     pub(crate) fn lock(&self, vf: PciAddress, patience: Duration) -> Result<Lock, LockError> {
-        let path = self.0.join("pci/vf_lock").join(format!("{vf}.lock"));
+        let path = self.sriov.join("pci/vf_lock").join(format!("{vf}.lock"));
         exclusive_at(&path, LockOf::Vf(vf), patience)
+    }
+
+    /// Keeps upstream's `ib-sriov` from working on any VF meanwhile; virtfn's own calls go on side by side.
+    pub(crate) fn lock_infiniband(
+        &self,
+        vf: PciAddress,
+        patience: Duration,
+    ) -> Result<Lock, LockError> {
+        shared_at(&self.infiniband_lock, LockOf::Vf(vf), patience)
     }
 
     /// Returns the path of the namespace that a VF was given to; `None` when to none.
@@ -65,7 +117,7 @@ impl UpstreamFiles {
 
     /// Says to which namespace a VF was given.
     pub(crate) fn set_owner(&self, vf: PciAddress, netns: &str) -> io::Result<()> {
-        replace(&self.owner_path(vf), netns.as_bytes())
+        replace(&self.owner_path(vf), netns.as_bytes(), Durable::No)
     }
 
     /// Says that a VF is given to nobody.
@@ -74,25 +126,20 @@ impl UpstreamFiles {
     }
 
     fn owner_path(&self, vf: PciAddress) -> PathBuf {
-        self.0.join("pci").join(vf.to_string())
+        self.sriov.join("pci").join(vf.to_string())
     }
 
     /// Returns what is kept for a holder; `None` when there is nothing, or nothing that can be read.
     pub(crate) fn of_holder(&self, holder: &Holder) -> Option<Found> {
-        let path = self.cache_path(holder)?;
-        let written_at = fs::metadata(&path).ok()?.mtime();
-        let bytes = read(&path).ok()?;
-        match SriovCache::parse(&bytes) {
-            Ok(cache) => Some(Found {
-                holder: holder.clone(),
-                cache,
-                written_at: u64::try_from(written_at).unwrap_or(0),
-            }),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cached configuration not read");
-                None
-            }
-        }
+        let name = file_name(holder)?;
+        let of_sriov = found(holder, &self.sriov.join(&name), |bytes| {
+            SriovCache::parse(bytes).map(Kept::Sriov)
+        });
+        of_sriov.or_else(|| {
+            found(holder, &self.infiniband.join(&name), |bytes| {
+                IbSriovCache::parse(bytes).map(Kept::Infiniband)
+            })
+        })
     }
 
     /// Returns what is kept for whichever holder of a VF.
@@ -100,7 +147,7 @@ impl UpstreamFiles {
         let mut holders = self.holders().into_iter();
         holders.find_map(|holder| {
             let found = self.of_holder(&holder)?;
-            (found.cache.device().ok()? == vf).then_some(found)
+            (found.kept.device().ok()? == vf).then_some(found)
         })
     }
 
@@ -114,34 +161,61 @@ impl UpstreamFiles {
 
     /// Returns all holders for which something is kept.
     fn holders(&self) -> Vec<Holder> {
-        let Ok(entries) = fs::read_dir(&self.0) else {
-            return Vec::new();
-        };
+        let dirs = [&self.sriov, &self.infiniband].into_iter();
+        let entries = dirs.flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
         let mut holders: Vec<Holder> = entries
             .filter_map(|entry| holder_of(entry.ok()?.file_name().to_str()?))
             .collect();
         holders.sort_by(|a, b| (&a.id, &a.interface).cmp(&(&b.id, &b.interface)));
+        holders.dedup();
         holders
     }
 
     /// Keeps a configuration for a holder.
-    pub(crate) fn keep(&self, holder: &Holder, cache: &SriovCache) -> io::Result<()> {
-        match self.cache_path(holder) {
-            Some(path) => replace(&path, cache.to_json().as_bytes()),
-            None => Ok(()),
-        }
+    pub(crate) fn keep(&self, holder: &Holder, kept: &Kept) -> io::Result<()> {
+        let Some(name) = file_name(holder) else {
+            return Ok(());
+        };
+        let (dir, text) = match kept {
+            Kept::Sriov(cache) => (&self.sriov, cache.to_json()),
+            Kept::Infiniband(cache) => (&self.infiniband, cache.to_json()),
+        };
+        replace(&dir.join(name), text.as_bytes(), Durable::No)
     }
 
     /// Removes what is kept for a holder.
     pub(crate) fn forget(&self, holder: &Holder) -> io::Result<()> {
-        self.cache_path(holder).map_or(Ok(()), |path| remove(&path))
+        let Some(name) = file_name(holder) else {
+            return Ok(());
+        };
+        remove(&self.sriov.join(&name)).and(remove(&self.infiniband.join(&name)))
     }
+}
 
-    fn cache_path(&self, holder: &Holder) -> Option<PathBuf> {
-        let interface = holder.interface.as_ref()?;
-        let plain = !holder.id.contains('/') && !holder.id.starts_with('.');
-        plain.then(|| self.0.join(format!("{}-{interface}", holder.id)))
+fn found(
+    holder: &Holder,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<Kept, ParseCacheError>,
+) -> Option<Found> {
+    let written_at = fs::metadata(path).ok()?.mtime();
+    let bytes = read(path).ok()?;
+    match parse(&bytes) {
+        Ok(kept) => Some(Found {
+            holder: holder.clone(),
+            kept,
+            written_at: u64::try_from(written_at).unwrap_or(0),
+        }),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cached configuration not read");
+            None
+        }
     }
+}
+
+fn file_name(holder: &Holder) -> Option<String> {
+    let interface = holder.interface.as_ref()?;
+    let plain = !holder.id.contains('/') && !holder.id.starts_with('.');
+    plain.then(|| format!("{}-{interface}", holder.id))
 }
 
 /// Reads the name of a file: the interface is behind the last `-` that leaves two good names.
@@ -167,7 +241,14 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Must a file outlast a power cut?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+fn replace(path: &Path, content: &[u8], durable: Durable) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new()
         .recursive(true)
@@ -183,8 +264,17 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&new)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&new, path));
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            if durable == Durable::Yes {
+                file.sync_all()?;
+            }
+            fs::rename(&new, path)?;
+            if durable == Durable::Yes {
+                File::open(dir)?.sync_all()?;
+            }
+            Ok(())
+        });
     if written.is_err() {
         let _nothing_to_remove_is_fine = fs::remove_file(&new);
     }
@@ -197,7 +287,7 @@ mod tests {
 
     fn files() -> (tempfile::TempDir, UpstreamFiles) {
         let dir = tempfile::tempdir().unwrap();
-        let files = UpstreamFiles::at(dir.path().join("sriov"));
+        let files = UpstreamFiles::at(dir.path(), dir.path());
         (dir, files)
     }
 
@@ -206,16 +296,32 @@ mod tests {
         let (_dir, files) = files();
         let vf: PciAddress = "0000:01:10.0".parse().unwrap();
         let holder = holder_of("a-b-net1").unwrap();
-        let cache = SriovCache {
+        let cache = Kept::Sriov(SriovCache {
             device_id: vf.to_string(),
             ..SriovCache::default()
-        };
+        });
         files.keep(&holder, &cache).unwrap();
-        assert_eq!(files.of_holder(&holder).unwrap().cache, cache);
+        assert_eq!(files.of_holder(&holder).unwrap().kept, cache);
         assert_eq!(files.of_vf(vf).unwrap().holder, holder);
         files.forget(&holder).unwrap();
         files.forget(&holder).unwrap();
         assert!(files.of_vf(vf).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_an_infiniband_vf_is_found_too() {
+        let (dir, files) = files();
+        let vf: PciAddress = "0000:3b:02.3".parse().unwrap();
+        let holder = holder_of("c1-net1").unwrap();
+        let kept = Kept::Infiniband(IbSriovCache {
+            device_id: vf.to_string(),
+            ..IbSriovCache::default()
+        });
+        files.keep(&holder, &kept).unwrap();
+        assert!(dir.path().join("ib-sriov/c1-net1").exists());
+        assert_eq!(files.of_vf(vf).unwrap().kept, kept);
+        files.forget(&holder).unwrap();
+        assert!(files.all().is_empty());
     }
 
     #[test]

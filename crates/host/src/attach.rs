@@ -16,6 +16,7 @@
 
 mod adopt;
 mod error;
+mod rdma;
 mod request;
 #[cfg(test)]
 mod tests;

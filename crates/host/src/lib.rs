@@ -74,7 +74,9 @@ pub use ledger::{
     Record, RecordedStep, Stage,
 };
 pub use linux::Linux;
-pub use lock::{Lock, LockError, LockHolder, LockOf, exclusive, exclusive_at, shared, who_applies};
+pub use lock::{
+    Lock, LockError, LockHolder, LockOf, exclusive, exclusive_at, shared, shared_at, who_applies,
+};
 pub use memo::Memos;
 pub use owned::{DamagedPfRecord, OwnedPf, OwnedPfs, PfLedger, ReadOwnedError};
 pub use pci_ids::{PciNames, pci_names};

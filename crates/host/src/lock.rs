@@ -141,13 +141,7 @@ pub fn exclusive(state: &StateDir, of: LockOf, patience: Duration) -> Result<Loc
 
 /// Takes a lock that excludes exclusive ones only.
 pub fn shared(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
-    take(
-        &state.lock(&of.file_name()),
-        of,
-        patience,
-        File::try_lock_shared,
-        File::lock_shared,
-    )
+    shared_at(&state.lock(&of.file_name()), of, patience)
 }
 
 /// Returns the processes that apply now, as far as `/proc` shows them; none when none does. Nothing
@@ -170,6 +164,11 @@ pub(crate) fn if_free(state: &StateDir, of: LockOf) -> Result<Option<Lock>, Lock
 /// Takes an exclusive lock on a file that another program locks too.
 pub fn exclusive_at(path: &Path, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
     take(path, of, patience, File::try_lock, File::lock)
+}
+
+/// Takes a lock on a file that another program locks exclusively.
+pub fn shared_at(path: &Path, of: LockOf, patience: Duration) -> Result<Lock, LockError> {
+    take(path, of, patience, File::try_lock_shared, File::lock_shared)
 }
 
 fn take(

@@ -6,6 +6,7 @@
 mod fault;
 mod netdev;
 mod number;
+mod rdma;
 mod relocate;
 mod setting;
 mod switch;
@@ -83,7 +84,9 @@ fn make(tools: &mut Tools<'_>, step: &Step) -> Result<(), Fault> {
         Step::SetVdpa { function, kind } => vdpa::set(tools.root, *function, *kind),
         Step::SetVf { pf, vf, attr } => setting::set(tools, *pf, *vf, attr),
         Step::Bind { function, to } => driver::bind(tools.root, *function, to),
-        Step::Rebind { function } => driver::rebind(tools.root, *function),
+        Step::Rebind { function } => rdma::keeping_name(tools, *function, |tools| {
+            driver::rebind(tools.root, *function)
+        }),
         Step::AwaitNetdev { function } => netdev::wait(tools.root, *function),
         Step::SetMtu {
             function,
@@ -123,6 +126,12 @@ fn make(tools: &mut Tools<'_>, step: &Step) -> Result<(), Fault> {
             to,
             name,
         } => relocate::to(tools, *function, from, to, name),
+        Step::MoveRdma {
+            function,
+            device,
+            from,
+            to,
+        } => rdma::to(tools, *function, device, from, to),
     }
 }
 

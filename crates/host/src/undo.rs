@@ -119,7 +119,9 @@ fn undo_one(
 
 /// Does the undo need a netdev, and the function, being there, has none in sight?
 fn has_lost_its_netdev(seen: &Inventory, undo: &Step) -> bool {
-    netns_of(undo).is_some()
+    let needs_one = !matches!(undo, Step::MoveRdma { .. });
+    needs_one
+        && netns_of(undo).is_some()
         && seen
             .get(undo.function())
             .is_some_and(|function| function.netdev().is_none())
@@ -189,7 +191,7 @@ fn is_gone(undo: &Step, seen: &Inventory) -> bool {
     }
 }
 
-/// Returns the namespace in which a step expects the netdev.
+/// Returns the namespace in which a step expects the netdev, or the RDMA device that went along.
 fn netns_of(step: &Step) -> Option<&NetnsTarget> {
     match step {
         Step::SetMtu { netns, .. }
@@ -198,7 +200,8 @@ fn netns_of(step: &Step) -> Option<&NetnsTarget> {
         | Step::Rename { netns, .. }
         | Step::AddAddress { netns, .. }
         | Step::RemoveAddress { netns, .. }
-        | Step::Move { from: netns, .. } => Some(netns),
+        | Step::Move { from: netns, .. }
+        | Step::MoveRdma { from: netns, .. } => Some(netns),
         Step::SetNumVfs { .. }
         | Step::SetAutoprobe { .. }
         | Step::SetEswitch { .. }
@@ -247,6 +250,9 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
                 *from = found;
             }
         }
+        // An RDMA device is not where its netdev is by now, unless by another path to it.
+        Step::MoveRdma { .. } if !is_same(meant, &found) => return Aim::Same,
+        Step::MoveRdma { from, .. } => *from = found,
         Step::SetMtu { netns, .. }
         | Step::SetUp { netns, .. }
         | Step::SetMac { netns, .. }

@@ -244,6 +244,7 @@ fn request(netns: NetnsTarget) -> AttachRequest {
             mtu: Mtu::new(1400),
             addresses: vec!["192.0.2.1/24".parse().unwrap()],
         }),
+        with_rdma: false,
         lives_in: None,
     }
 }

@@ -13,6 +13,8 @@ pub struct AttachRequest {
     pub settings: VfSettings,
     /// How it becomes an interface of a namespace; `None` when it stays a device (VFIO).
     pub interface: Option<AttachInterface>,
+    /// Does its RDMA device go to the interface's namespace too? RDMA must be in mode "exclusive".
+    pub with_rdma: bool,
     /// The namespace with which a holder of a mere device ends; `None` when only a detach ends it.
     /// With an interface it is the interface's.
     pub lives_in: Option<NetnsTarget>,

@@ -137,6 +137,9 @@ impl Guid {
         self.0
     }
 
+    /// The GUID of all ones: given to a VF it takes back the one that it was given.
+    pub const ONES: Self = Self(u64::MAX);
+
     /// Is the GUID unset?
     #[must_use]
     pub fn is_zero(self) -> bool {

@@ -135,6 +135,17 @@ pub enum Step {
         /// Its name there.
         name: IfName,
     },
+    /// Moves an RDMA device of a function to another namespace, while RDMA is in mode "exclusive".
+    MoveRdma {
+        /// The function.
+        function: PciAddress,
+        /// The device, whose name no other one has in any namespace.
+        device: String,
+        /// Where it is.
+        from: NetnsTarget,
+        /// Where it goes.
+        to: NetnsTarget,
+    },
     /// Gives a function's netdev an address.
     AddAddress {
         /// The function.
@@ -175,6 +186,7 @@ impl Step {
             | Self::SetMac { function, .. }
             | Self::Rename { function, .. }
             | Self::Move { function, .. }
+            | Self::MoveRdma { function, .. }
             | Self::AddAddress { function, .. }
             | Self::RemoveAddress { function, .. } => *function,
         }
@@ -199,6 +211,7 @@ impl Step {
             Self::SetMac { .. } => "set-mac",
             Self::Rename { .. } => "rename",
             Self::Move { .. } => "move",
+            Self::MoveRdma { .. } => "move-rdma",
             Self::AddAddress { .. } => "add-address",
             Self::RemoveAddress { .. } => "remove-address",
         }
@@ -244,6 +257,9 @@ impl fmt::Display for Step {
             }
             Self::Rename { name, netns, .. } => write!(f, "rename to {name}{}", InNetns(netns)),
             Self::Move { to, name, .. } => write!(f, "move to namespace {to} as {name}"),
+            Self::MoveRdma { device, to, .. } => {
+                write!(f, "move RDMA device {device} to namespace {to}")
+            }
             Self::AddAddress { address, netns, .. } => {
                 write!(f, "add address {address}{}", InNetns(netns))
             }

@@ -113,14 +113,18 @@ pub fn move_device(
     device: u32,
     netns: BorrowedFd<'_>,
 ) -> Result<(), RequestError> {
+    socket.change(
+        format_args!("move RDMA device {device} to a namespace"),
+        &mut move_request(device, netns),
+    )
+}
+
+fn move_request(device: u32, netns: BorrowedFd<'_>) -> Request {
     let mut request = Request::new(kind(CMD_SET), &[]);
     request
         .u32(ATTR_DEV_INDEX, device)
         .attribute(ATTR_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
-    socket.change(
-        format_args!("move RDMA device {device} to a namespace"),
-        &mut request,
-    )
+    request
 }
 
 /// Returns the message type of a command: the client in the upper six bits (`RDMA_NL_GET_TYPE`).
@@ -210,6 +214,20 @@ mod tests {
         assert_eq!(port, Some(Port { index: 1, netdev }));
         let system = Attributes::new(include_bytes!("../corpus/rdma/system"));
         assert_eq!(mode(system), Some(RdmaNetnsMode::Shared));
+    }
+
+    /// As the kernel's policy has it (`nldev_policy`): two 32-bit attributes, 1 and 68.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn a_move_names_the_device_and_the_namespace() {
+        use std::os::fd::AsFd;
+        let file = std::fs::File::open("/proc/self/ns/net").unwrap();
+        let request = move_request(3, file.as_fd());
+        let fd = u8::try_from(file.as_raw_fd()).unwrap();
+        assert_eq!(
+            request.payload(),
+            [8, 0, 1, 0, 3, 0, 0, 0, 8, 0, 68, 0, fd, 0, 0, 0]
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //!    for and is not so already;
 //! 3. the VF's MTU, while it is in the host's namespace, so that the undo needs no namespace that may
 //!    be gone by then;
-//! 4. into the namespace, with its new name in the same message; addresses; up.
+//! 4. into the namespace, with its new name in the same message; addresses; up. Its RDMA device goes
+//!    first, when it is asked for, because the kernel makes an IPoIB interface anew on the host when
+//!    its RDMA device moves.
 //!
 //! What would surprise is the MAC. Most PF drivers refuse a VF another MAC once the PF set one, and
 //! a running VF driver often does not take what the PF sets. So the PF first takes its own back,
@@ -28,8 +30,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use model::{
-    AttachInterface, AttachRequest, Function, Inventory, MacAddr, Mtu, Netdev, NetnsTarget,
-    PciAddress, PfPlan, Plan, PlannedStep, Price, Step, VfFacts, VfIndex,
+    AttachInterface, AttachRequest, Function, Inventory, LinkType, MacAddr, Mtu, Netdev,
+    NetnsTarget, PciAddress, PfPlan, Plan, PlannedStep, Price, RdmaNetnsMode, Step, VfFacts,
+    VfIndex,
 };
 
 use crate::drivers::{PfDriver, pf_driver};
@@ -138,6 +141,15 @@ pub fn attach(seen: &Inventory, request: &AttachRequest) -> Result<AttachPlan, A
     settings::plan(&mut planner, &target, &wanted, netdev);
     let mut notes = notes(seen, &target, wanted.mac);
     if let (Some(interface), Some(netdev)) = (&request.interface, netdev) {
+        if request.with_rdma {
+            let device = rdma_device(seen, target.vf)?;
+            planner
+                .steps
+                .extend(move_rdma(target.vf.address, device, &interface.netns));
+            if netdev.link_type == LinkType::InfiniBand {
+                planner.wait();
+            }
+        }
         planner.interface(interface, netdev);
         notes.extend(target.mtu_note(interface.mtu));
     }
@@ -147,6 +159,65 @@ pub fn attach(seen: &Inventory, request: &AttachRequest) -> Result<AttachPlan, A
         index: planner.index,
         steps: planner.steps,
         notes,
+    })
+}
+
+/// Plans how the RDMA device of a function is moved to a namespace, for whoever has the function
+/// already.
+pub fn attach_rdma(
+    seen: &Inventory,
+    function: PciAddress,
+    netns: &NetnsTarget,
+) -> Result<PlannedStep, AttachRefused> {
+    let found = seen.get(function);
+    let found = found.ok_or(AttachRefused::NoSuchDevice { vf: function })?;
+    let device = rdma_device(seen, found)?;
+    Ok(
+        move_rdma(function, device, netns).unwrap_or_else(|| PlannedStep {
+            // It is to stay where it is.
+            step: Step::MoveRdma {
+                function,
+                device: device.to_owned(),
+                from: NetnsTarget::Host,
+                to: NetnsTarget::Host,
+            },
+            before: None,
+            undo: None,
+            price: Price::default(),
+        }),
+    )
+}
+
+/// Returns the one RDMA device of a function that can be moved.
+fn rdma_device<'a>(seen: &Inventory, function: &'a Function) -> Result<&'a str, AttachRefused> {
+    if seen.rdma_netns != Some(RdmaNetnsMode::Exclusive) {
+        return Err(AttachRefused::RdmaNotExclusive {
+            vf: function.address,
+            mode: seen.rdma_netns,
+        });
+    }
+    match function.rdma.as_slice() {
+        [device] => Ok(&device.name),
+        devices => Err(AttachRefused::NotOneRdma {
+            vf: function.address,
+            devices: devices.iter().map(|device| device.name.clone()).collect(),
+        }),
+    }
+}
+
+fn move_rdma(function: PciAddress, device: &str, netns: &NetnsTarget) -> Option<PlannedStep> {
+    let step = |from: &NetnsTarget, to: &NetnsTarget| Step::MoveRdma {
+        function,
+        device: device.to_owned(),
+        from: from.clone(),
+        to: to.clone(),
+    };
+    let host = NetnsTarget::Host;
+    (*netns != host).then(|| PlannedStep {
+        step: step(&host, netns),
+        before: Some(format!("{device} on the host")),
+        undo: Some(step(netns, &host)),
+        price: Price::default(),
     })
 }
 
@@ -251,6 +322,11 @@ impl Planner {
             undo,
             price: Price::default(),
         });
+    }
+
+    fn wait(&mut self) {
+        let function = self.vf;
+        self.step(Step::AwaitNetdev { function }, None, None);
     }
 
     fn up(&mut self, netns: &NetnsTarget, up: bool) {

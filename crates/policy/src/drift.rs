@@ -133,6 +133,7 @@ fn of_step(plan: &PfPlan, planned: &PlannedStep) -> Option<Difference> {
         Step::Rebind { .. } => ("driver", "bound anew, to read its settings".to_owned()),
         other @ (Step::AwaitNetdev { .. }
         | Step::Move { .. }
+        | Step::MoveRdma { .. }
         | Step::AddAddress { .. }
         | Step::RemoveAddress { .. }) => ("settings", other.to_string()),
     };

@@ -39,7 +39,7 @@ mod testing;
 mod uplink;
 pub mod vendor;
 
-pub use attach::{AttachNote, AttachPlan, AttachRefused, attach};
+pub use attach::{AttachNote, AttachPlan, AttachRefused, attach, attach_rdma};
 pub use check::{InUse, Interrupted, check};
 pub use decide::{Circumstances, Decision, FirmwareNeed, decide};
 pub use drift::{Difference, PfStanding, drift};

@@ -462,6 +462,7 @@ proptest! {
                 mtu,
                 addresses: vec![parsed("192.0.2.1/24")],
             }),
+            with_rdma: false,
             lives_in: None,
         };
         let Ok(planned) = attach(&seen, &request) else {

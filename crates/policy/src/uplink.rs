@@ -275,6 +275,7 @@ fn disturbed(seen: &Inventory, step: &Step) -> Vec<PciAddress> {
         Step::SetAutoprobe { .. }
         | Step::SetTcOffload { .. }
         | Step::AwaitNetdev { .. }
+        | Step::MoveRdma { .. }
         | Step::SetUp { up: true, .. }
         | Step::AddAddress { .. } => Vec::new(),
     }

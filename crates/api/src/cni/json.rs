@@ -103,6 +103,49 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns a switch.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        match self.object.get(key)? {
+            Json::Bool(on) => Some(*on),
+            other => {
+                self.mistyped(key, other, "true or false, without quotes");
+                None
+            }
+        }
+    }
+
+    /// Reads a text of `args.cni`, where a pod's annotation comes in.
+    pub(super) fn argument(&mut self, key: &str) -> Option<&'a str> {
+        let mut fields = self.arguments()?;
+        let text = fields.text(key);
+        self.problems.append(&mut fields.problems);
+        text
+    }
+
+    /// Is `args.cni.debug` on? Anything but a boolean is as good as absent.
+    pub(super) fn verbose(&mut self) -> bool {
+        let found = self
+            .arguments()
+            .and_then(|fields| fields.object.get("debug"));
+        matches!(found, Some(Json::Bool(true)))
+    }
+
+    fn arguments(&mut self) -> Option<Fields<'a>> {
+        let args = self.object("args")?;
+        let mut outer = Fields {
+            object: args,
+            path: self.path.key("args"),
+            problems: Vec::new(),
+        };
+        let inner = outer.object("cni");
+        self.problems.append(&mut outer.problems);
+        inner.map(|object| Fields {
+            object,
+            path: self.path.key("args").key("cni"),
+            problems: Vec::new(),
+        })
+    }
+
     /// Returns an object.
     pub(super) fn object(&mut self, key: &str) -> Option<&'a Json> {
         match self.object.get(key)? {

@@ -128,7 +128,7 @@ impl SriovConfig {
     }
 }
 
-fn device(fields: &mut Fields<'_>) -> Option<PciAddress> {
+pub(super) fn device(fields: &mut Fields<'_>) -> Option<PciAddress> {
     const REMEDY: &str = "write the PCI address of a VF such as 0000:3b:02.3; with Multus and a device plugin it is filled in when the NetworkAttachmentDefinition is annotated with k8s.v1.cni.cncf.io/resourceName";
     let found = fields.problems.len();
     match fields.text("deviceID") {
@@ -239,7 +239,7 @@ fn rate(fields: &mut Fields<'_>, key: &str) -> Option<Option<Mbps>> {
     }
 }
 
-fn link(fields: &mut Fields<'_>) -> Option<LinkPolicy> {
+pub(super) fn link(fields: &mut Fields<'_>) -> Option<LinkPolicy> {
     let text = fields.text("link_state")?;
     let parsed = text.parse();
     if parsed.is_err() {

@@ -62,6 +62,7 @@ fn request(command: &AttachCommand, vf: PciAddress, netns: NetnsTarget) -> Attac
             mtu: command.mtu,
             addresses: command.addresses.clone(),
         }),
+        with_rdma: false,
         lives_in: None,
     }
 }

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use api::cni::{
-    AddResult, Arguments, CachedIpam, CachedRuntime, ErrorNumber, Interface, OrigVfState,
-    SriovCache, SriovConfig, SwitchText,
-};
-use host::{Addressing, Attached, BootId, Checkpoint, Lock, Stage};
+use api::cni::{AddResult, Interface};
+use host::{Addressing, Attached, Checkpoint, Lock, Stage};
 use model::{
-    AttachInterface, AttachRequest, Function, Holder, HolderKind, IfName, Inventory, LinkPolicy,
-    MacAddr, Netdev, NetnsTarget, VfSettings,
+    AttachInterface, AttachRequest, Function, Holder, HolderKind, IfName, MacAddr, Netdev,
+    NetnsTarget, VfSettings,
 };
 use netlink::NewRoute;
 
-use super::{foreign, forget, forget_owner, netns_of, take_back};
+use super::kept::{Seen, kept};
+use super::wanted::Wanted;
+use super::{foreign, forget, forget_owner, infiniband_lock, netns_of, take_back};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
 use crate::memo::{self, Memo};
 use crate::place::{Machine, Place};
+use crate::plugin::Plugin;
 
 /// How long to wait for another plugin that works on the VF. A runtime tries again, so it is short.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<Str
 /// An ADD in which all that can be wrong without a look at the VF is right.
 struct Add<'a> {
     call: &'a Call,
-    config: SriovConfig,
+    wanted: Wanted,
     ipam: Option<Ipam<'a>>,
     holder: Holder,
     interface: IfName,
@@ -44,39 +44,32 @@ struct Add<'a> {
 
 impl<'a> Add<'a> {
     fn read<M: Machine>(call: &'a Call, place: &Place<M>) -> Result<Self, Failure> {
-        let arguments = Arguments::parse(&call.environment.args)
-            .map_err(|error| Failure::of(ErrorNumber::BAD_ENVIRONMENT, &error))?;
-        let config = SriovConfig::read(&call.config, &arguments)
-            .map_err(|error| Failure::of(error.number(), &error))?;
-        for (key, text) in [("spoofchk", &config.spoof_check), ("trust", &config.trust)] {
-            if text.is_odd() {
-                tracing::warn!(key, value = text.0, "neither on nor off, taken for off");
-            }
-        }
+        let wanted = Wanted::read(call)?;
+        wanted.warn();
         let ipam = Ipam::of(call)?;
         AddResult::check_version(call.config.version, ipam.is_some())
             .map_err(|error| Failure::of(error.number(), &error))?;
         let (container, interface) = call.attachment()?;
         let netns_path = call.environment.netns.as_deref().unwrap_or_default();
+        let driver = place.machine.driver_of(wanted.device());
+        wanted.check(driver.as_ref())?;
         Ok(Self {
             holder: crate::call::holder(container, interface),
             interface: interface.clone(),
             netns: netns_of(call, place, netns_path)?,
-            is_device: place
-                .machine
-                .driver_of(config.device)
-                .is_some_and(|driver| driver.is_user_space()),
+            is_device: driver.is_some_and(|driver| driver.is_user_space()),
             call,
-            config,
+            wanted,
             ipam,
             netns_path,
         })
     }
 
     fn make<M: Machine>(&self, place: &mut Place<M>) -> Result<String, Failure> {
-        let vf = self.config.device;
+        let vf = self.wanted.device();
         let locked = place.files.lock(vf, PATIENCE);
         let _lock: Lock = locked.map_err(|error| Failure::explained(&error))?;
+        let _infiniband = infiniband_lock(self.call, place, vf, PATIENCE)?;
         self.settle(place)?;
         let attached = place.engine().attach(&self.request());
         let attached = attached.map_err(|error| Failure::explained(&error))?;
@@ -92,7 +85,7 @@ impl<'a> Add<'a> {
 
     /// Brings order into what others left of the VF, and refuses it when it is somebody's.
     fn settle<M: Machine>(&self, place: &mut Place<M>) -> Result<(), Failure> {
-        let vf = self.config.device;
+        let vf = self.wanted.device();
         let record = place.ledger.look(vf);
         // A damaged record is for the engine to set aside.
         let claim = record.ok().flatten().and_then(|record| record.claim);
@@ -115,7 +108,7 @@ impl<'a> Add<'a> {
     }
 
     fn request(&self) -> AttachRequest {
-        let mac = self.config.mac;
+        let mac = self.wanted.mac();
         let interface = (!self.is_device).then(|| AttachInterface {
             netns: self.netns.clone(),
             name: Some(self.interface.clone()),
@@ -124,13 +117,14 @@ impl<'a> Add<'a> {
             addresses: Vec::new(),
         });
         AttachRequest {
-            vf: self.config.device,
+            vf: self.wanted.device(),
             holder: self.holder.clone(),
             settings: VfSettings {
                 mac: mac.filter(|_| self.is_device),
-                ..self.config.settings
+                ..self.wanted.settings()
             },
             interface,
+            with_rdma: self.wanted.with_rdma() && !self.is_device,
             lives_in: Some(self.netns.clone()),
         }
     }
@@ -141,7 +135,9 @@ impl<'a> Add<'a> {
         place: &mut Place<M>,
         attached: &Attached,
     ) -> Result<String, Failure> {
-        let vf = self.config.device;
+        let vf = self.wanted.device();
+        let seen = Seen::of(attached.seen.as_ref(), vf, attached.pf);
+        self.wanted.check_guid(seen.vf)?;
         if let Some(former) = &attached.healed
             && former.kind == HolderKind::Cni
             && *former != self.holder
@@ -164,23 +160,24 @@ impl<'a> Add<'a> {
                 .address(vf, &self.netns, &self.interface, &addressing(&result))
                 .map_err(|error| Failure::explained(&error))?;
         }
-        let seen = Seen::of(attached, vf);
         self.describe(&mut result, &seen);
         let text = result
             .to_json(self.call.config.version)
             .map_err(|error| Failure::of(error.number(), &error))?
             .to_string();
         place.passed(Checkpoint::Unconfirmed);
-        let kept = place.files.set_owner(vf, self.netns_path).and_then(|()| {
-            place
-                .files
-                .keep(&self.holder, &self.cache(&place.boot, &seen))
-        });
-        kept.map_err(|error| {
+        let files = &place.files;
+        let owned = match self.call.plugin {
+            Plugin::Sriov => files.set_owner(vf, self.netns_path),
+            Plugin::IbSriov | Plugin::Rdma => Ok(()),
+        };
+        let what = kept(self.call, &self.wanted, self.is_device, &place.boot, &seen);
+        let written = owned.and_then(|()| files.keep(&self.holder, &what));
+        written.map_err(|error| {
             Failure::new(
                 "state-not-accessible",
                 format!("write the files of the sriov plugin: {error}"),
-                "see that /var/lib/cni/sriov is a directory that root can write",
+                "see that /var/lib/cni is a directory that root can write",
             )
         })?;
         place.passed(Checkpoint::Confirmed);
@@ -189,7 +186,7 @@ impl<'a> Add<'a> {
 
     /// Takes back what was done, all of it whatever fails.
     fn undo<M: Machine>(&self, place: &mut Place<M>) -> Result<(), Failure> {
-        let vf = self.config.device;
+        let vf = self.wanted.device();
         let mut failures = Vec::new();
         // IPAM plugins may have reserved something even if they failed.
         if let Ok(Some(memo)) = Memo::of(place, vf)
@@ -220,115 +217,18 @@ impl<'a> Add<'a> {
         };
         result.interfaces = vec![Interface {
             name: self.interface.to_string(),
-            mac: text(self.config.mac.or(mac)),
-            mtu: mtu.map_or(0, |netdev| netdev.mtu),
+            mac: text(self.wanted.mac().or(mac)),
+            // Upstream's ib-sriov says neither.
+            mtu: mtu
+                .filter(|_| self.call.plugin == Plugin::Sriov)
+                .map_or(0, |netdev| netdev.mtu),
             sandbox: self.netns_path.to_owned(),
             socket_path: String::new(),
-            pci_id: self.config.device.to_string(),
+            pci_id: self.wanted.device().to_string(),
         }];
         for ip in &mut result.ips {
             ip.interface = Some(0);
         }
-    }
-
-    /// Says the same in the words of upstream's plugin.
-    fn cache(&self, boot: &BootId, seen: &Seen<'_>) -> SriovCache {
-        let Self { call, config, .. } = self;
-        let settings = &config.settings;
-        let tag = settings.vlan.flatten();
-        let has_vlan = settings.vlan.is_some();
-        let netdev = seen
-            .vf
-            .and_then(Function::netdev)
-            .filter(|_| !self.is_device);
-        let rate = |rate: Option<Option<model::Mbps>>| rate.map(number);
-        let mac = config.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let own = netdev.and_then(Netdev::mac).map(|mac| mac.to_string());
-        let mtu = netdev.or_else(|| seen.pf.and_then(Function::netdev));
-        let SwitchText(spoofchk) = config.spoof_check.clone();
-        let SwitchText(trust) = config.trust.clone();
-        SriovCache {
-            cni_version: call.config.version.to_string(),
-            name: call.config.name.clone(),
-            plugin: "sriov".to_owned(),
-            ipam: CachedIpam {
-                plugin: self
-                    .ipam
-                    .as_ref()
-                    .map(Ipam::name)
-                    .unwrap_or_default()
-                    .to_owned(),
-            },
-            device_id: config.device.to_string(),
-            master: seen
-                .pf
-                .and_then(Function::netdev_name)
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            vf: seen
-                .vf
-                .and_then(|function| function.vf()?.index)
-                .map_or(0, |index| i64::from(index.0)),
-            mac: mac.clone(),
-            mtu: mtu.map(|netdev| i64::from(netdev.mtu)),
-            vlan: has_vlan.then(|| tag.map_or(0, |tag| i64::from(tag.id.get()))),
-            vlan_qos: has_vlan.then(|| tag.map_or(0, |tag| i64::from(tag.pcp.get()))),
-            vlan_proto: has_vlan.then(|| {
-                let proto = tag.map(|tag| tag.proto).unwrap_or_default();
-                proto.to_string().to_ascii_lowercase()
-            }),
-            min_tx_rate: rate(settings.min_rate),
-            max_tx_rate: rate(settings.max_rate),
-            spoofchk,
-            trust,
-            link_state: settings.link.map(link_text).unwrap_or_default().to_owned(),
-            runtime: CachedRuntime { mac },
-            before: OrigVfState {
-                host_if_name: netdev.map(|n| n.name.to_string()).unwrap_or_default(),
-                effective_mac: own.unwrap_or_default(),
-                mtu: netdev.map_or(0, |netdev| netdev.mtu),
-                ..OrigVfState::from(&seen.state().unwrap_or_default())
-            },
-            is_dpdk: false,
-            virtfn_boot: Some(boot.as_str().to_owned()),
-        }
-    }
-}
-
-fn number(rate: Option<model::Mbps>) -> i64 {
-    rate.map_or(0, |rate| i64::from(rate.get()))
-}
-
-fn link_text(link: LinkPolicy) -> &'static str {
-    match link {
-        LinkPolicy::Auto => "auto",
-        LinkPolicy::Enable => "enable",
-        LinkPolicy::Disable => "disable",
-    }
-}
-
-/// What was seen of a VF before it was given away.
-struct Seen<'a> {
-    vf: Option<&'a Function>,
-    pf: Option<&'a Function>,
-}
-
-impl<'a> Seen<'a> {
-    fn of(attached: &'a Attached, vf: model::PciAddress) -> Self {
-        let get = |address| {
-            attached
-                .seen
-                .as_ref()
-                .and_then(|seen: &Inventory| seen.get(address))
-        };
-        Self {
-            vf: get(vf),
-            pf: get(attached.pf),
-        }
-    }
-
-    fn state(&self) -> Option<model::VfState> {
-        self.vf?.vf()?.state
     }
 }
 

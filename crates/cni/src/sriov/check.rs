@@ -4,21 +4,19 @@
 //! interface. So only this is looked at: that the container has the VF, that its interface is there
 //! and up, that the PF has set what was asked for, and that the addresses are on it.
 
-use api::cni::{AddResult, Arguments, Command, ErrorNumber, SriovConfig};
+use api::cni::{AddResult, Command};
 use host::{Claim, Stage};
 use model::{Function, Host, NetnsTarget, PciAddress, Scope, VfSettings, VfState};
 
 use super::netns_of;
+use super::wanted::Wanted;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
 use crate::place::{Machine, Place};
 
 pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(), Failure> {
-    let arguments = Arguments::parse(&call.environment.args)
-        .map_err(|error| Failure::of(ErrorNumber::BAD_ENVIRONMENT, &error))?;
-    let config = SriovConfig::read(&call.config, &arguments)
-        .map_err(|error| Failure::of(error.number(), &error))?;
+    let asked = Wanted::read(call)?;
     let previous = call
         .config
         .prev_result()
@@ -36,7 +34,7 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
     }
     let path = call.environment.netns.as_deref().unwrap_or_default();
     let netns = netns_of(call, place, path)?;
-    let vf = config.device;
+    let vf = asked.device();
     let claim = claim(call, place, vf, &netns)?;
     let (host, _) = place.machine.parts();
     let seen = host.observe(Scope::Function(vf));
@@ -45,10 +43,12 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
         .get(vf)
         .ok_or_else(|| changed(format!("VF {vf} is gone")))?;
     let state = function.vf().and_then(|facts| facts.state);
-    let mac = config.mac.filter(|_| claim.as_ref().is_some_and(is_device));
+    let mac = asked
+        .mac()
+        .filter(|_| claim.as_ref().is_some_and(is_device));
     let wanted = VfSettings {
         mac,
-        ..config.settings
+        ..asked.settings()
     };
     if let Some(what) = difference(&wanted, &state.unwrap_or_default()) {
         return Err(changed(format!("VF {vf}: {what}")));
@@ -122,6 +122,8 @@ fn difference(wanted: &VfSettings, state: &VfState) -> Option<String> {
         ("spoofchk", differs(wanted.spoof_check, state.spoof_check)),
         ("trust", differs(wanted.trust, state.trust)),
         ("link_state", differs(wanted.link, state.link)),
+        ("node GUID", differs(wanted.node_guid, state.node_guid)),
+        ("port GUID", differs(wanted.port_guid, state.port_guid)),
     ];
     let (name, _) = found.into_iter().find(|(_, differs)| *differs)?;
     Some(format!("its {name} is not what the network asks for"))

@@ -57,11 +57,11 @@ fn forget_files<M: Machine>(place: &Place<M>, valid: &[Holder]) {
             .machine
             .booted_at()
             .is_some_and(|at| found.written_at < at);
-        let is_ours = found.cache.virtfn_boot.is_some();
+        let is_ours = found.kept.is_ours();
         if is_held || valid.contains(&found.holder) || !(is_ours || is_old) {
             continue;
         }
-        if let Ok(vf) = found.cache.device()
+        if let Ok(vf) = found.kept.device()
             && !held.contains_key(&vf)
         {
             forget_owner(place, vf);

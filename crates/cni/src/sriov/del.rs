@@ -9,12 +9,13 @@ use std::time::Duration;
 use api::cni::Command;
 use model::{Holder, PciAddress};
 
-use super::{foreign, forget, forget_owner, netns_of, take_back};
+use super::{foreign, forget, forget_owner, infiniband_lock, netns_of, take_back};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
 use crate::memo::{self, Memo};
 use crate::place::{Machine, Place};
+use crate::plugin::Plugin;
 
 /// How long to wait for another plugin that works on the VF. CRI-O gives a DEL one minute and calls
 /// it only once.
@@ -30,6 +31,8 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
     }
     let mut failures = Vec::new();
     let is_released = match Ipam::of(call).and_then(|ipam| match ipam {
+        // No InfiniBand network was ever added with it.
+        Some(ipam) if call.plugin == Plugin::IbSriov && ipam.name() == "dhcp" => Ok(()),
         Some(ipam) => ipam.call(Command::Del),
         None => Ok(()),
     }) {
@@ -55,7 +58,7 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
 /// Returns the VFs that a holder may have.
 fn vfs_of<M: Machine>(call: &Call, place: &Place<M>, holder: &Holder) -> Vec<PciAddress> {
     let cached = place.files.of_holder(holder);
-    let cached = cached.and_then(|found| found.cache.device().ok());
+    let cached = cached.and_then(|found| found.kept.device().ok());
     let named = call.config.device_id().and_then(|text| text.parse().ok());
     let mut vfs: Vec<PciAddress> = cached.into_iter().chain(named).collect();
     let has_one = |vf: &PciAddress| {
@@ -81,6 +84,7 @@ fn give_back<M: Machine>(
 ) -> Result<(), Failure> {
     let locked = place.files.lock(vf, PATIENCE);
     let _lock = locked.map_err(|error| Failure::explained(&error))?;
+    let _infiniband = infiniband_lock(call, place, vf, PATIENCE)?;
     foreign::adopt_of(place, holder, vf, call.environment.netns.as_deref())?;
     let owner = place.files.owner(vf);
     let was_held = take_back(place, vf, holder)?;

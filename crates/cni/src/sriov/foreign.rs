@@ -6,6 +6,8 @@
 //! they were written in ends. Files that virtfn wrote for upstream to read carry a mark, and for
 //! those VFs the ledger knows better.
 
+mod infiniband;
+
 use api::cni::{OrigVfState, SriovCache};
 use host::{Adoption, AttachError, Before, Claim, RecordedStep};
 use model::{
@@ -16,7 +18,7 @@ use model::{
 use super::{forget, forget_owner};
 use crate::failure::Failure;
 use crate::place::{Machine, Place};
-use crate::upstream::Found;
+use crate::upstream::{Found, Kept};
 
 /// Refuses a VF that upstream gave to somebody who lives; what it left of somebody who does not is
 /// made ready to be taken back.
@@ -59,7 +61,7 @@ pub(super) fn adopt_of<M: Machine>(
     let Some(found) = place.files.of_holder(holder) else {
         return Ok(());
     };
-    if is_ours(&found) || found.cache.device().ok() != Some(vf) || claim(place, vf).is_some() {
+    if is_ours(&found) || found.kept.device().ok() != Some(vf) || claim(place, vf).is_some() {
         return Ok(());
     }
     let owner = place.files.owner(vf);
@@ -106,8 +108,14 @@ fn adopt<M: Machine>(
         pf: target.pf,
         holder: found.holder.clone(),
         netns: Some(netns.clone()),
-        before: before(&found.cache.before),
-        steps: steps(&found.cache, &target, &netns),
+        before: match &found.kept {
+            Kept::Sriov(cache) => before(&cache.before),
+            Kept::Infiniband(cache) => infiniband::before(cache),
+        },
+        steps: match &found.kept {
+            Kept::Sriov(cache) => steps(cache, &target, &netns),
+            Kept::Infiniband(cache) => infiniband::steps(cache, &target, &netns),
+        },
     };
     match place.engine().adopt(&adoption) {
         Ok(()) => Ok(()),
@@ -131,7 +139,7 @@ fn path_of(claim: &Claim) -> Option<&str> {
 }
 
 fn is_ours(found: &Found) -> bool {
-    found.cache.virtfn_boot.is_some()
+    found.kept.is_ours()
 }
 
 /// A VF with what is needed to set it.

@@ -3,5 +3,6 @@
 mod add;
 mod errors;
 mod foreign;
+mod infiniband;
 mod kill;
-mod world;
+pub(crate) mod world;

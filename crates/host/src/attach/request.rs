@@ -23,6 +23,7 @@ pub(super) fn asked(request: &AttachRequest) -> String {
         holder: _,
         settings,
         interface,
+        with_rdma,
         lives_in: _,
     } = request;
     let mut words = settings_asked(settings);
@@ -39,6 +40,9 @@ pub(super) fn asked(request: &AttachRequest) -> String {
         words.extend(mac.iter().map(|mac| format!("address {mac}")));
         words.extend(mtu.iter().map(|mtu| format!("mtu {mtu}")));
         words.extend(addresses.iter().map(ToString::to_string));
+    }
+    if *with_rdma {
+        words.push("with its RDMA device".to_owned());
     }
     words.join(", ")
 }

@@ -184,6 +184,7 @@ fn request(netns: &NetnsTarget) -> AttachRequest {
             mtu: model::Mtu::new(1400),
             addresses: vec![parsed("192.0.2.1/24")],
         }),
+        with_rdma: false,
         lives_in: None,
     }
 }
@@ -572,6 +573,7 @@ fn the_holder_of_a_mere_device_ends_with_its_namespace() {
     world.revive(&red);
     let device = |netns: &NetnsTarget| AttachRequest {
         interface: None,
+        with_rdma: false,
         lives_in: Some(netns.clone()),
         ..request(netns)
     };

@@ -152,7 +152,7 @@ fn home(
     name_at_home(tools, function, name)
 }
 
-fn is_dead(tools: &Tools<'_>, netns: &NetnsTarget) -> bool {
+pub(super) fn is_dead(tools: &Tools<'_>, netns: &NetnsTarget) -> bool {
     match netns {
         NetnsTarget::Host => false,
         NetnsTarget::Path { path, inode } => OpenNetns::open_same(tools.root, path, *inode)
@@ -161,7 +161,11 @@ fn is_dead(tools: &Tools<'_>, netns: &NetnsTarget) -> bool {
 }
 
 /// Gives it its name in the host's namespace, or another one if that is taken.
-fn name_at_home(tools: &mut Tools<'_>, function: PciAddress, name: &IfName) -> Result<(), Fault> {
+pub(super) fn name_at_home(
+    tools: &mut Tools<'_>,
+    function: PciAddress,
+    name: &IfName,
+) -> Result<(), Fault> {
     let given = free_name(tools, function, name)?;
     if given != *name {
         tracing::warn!(pci = %function, wanted = %name, ifname = %given, "name taken on the host");
@@ -232,7 +236,7 @@ fn send(
     }
 }
 
-fn own_netns() -> Result<File, Fault> {
+pub(super) fn own_netns() -> Result<File, Fault> {
     let path = "/proc/thread-self/ns/net";
     File::open(path).map_err(|source| {
         NetnsError::Open {

@@ -50,8 +50,17 @@ impl Queries for Live {
     }
 
     fn link(&mut self, index: IfIndex) -> Result<Option<Link>, QueryError> {
-        let link = netlink::link_by_index(self.route()?, index, VfList::Include)?;
-        Ok(link)
+        match netlink::link_by_index(self.route()?, index, VfList::Include) {
+            // Some kernels cannot send the VFs of an InfiniBand PF from 16 on.
+            Err(error) if error.is_answer_too_long() => {
+                let link = netlink::link_by_index(self.route()?, index, VfList::Omit)?;
+                Ok(link.map(|link| Link {
+                    vfs_truncated: true,
+                    ..link
+                }))
+            }
+            link => Ok(link?),
+        }
     }
 
     fn elsewhere(&mut self, root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>) {

@@ -1,6 +1,8 @@
 //! Why a VF is not given away.
 
-use model::{Code, DriverName, Explain, Holder, HolderKind, MacAddr, Mbps, Netns, PciAddress};
+use model::{
+    Code, DriverName, Explain, Holder, HolderKind, MacAddr, Mbps, Netns, PciAddress, RdmaNetnsMode,
+};
 
 /// A VF is not given away; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +83,22 @@ pub enum AttachRefused {
         /// The highest rate.
         max: Mbps,
     },
+    /// RDMA devices are in all namespaces at once, or the kernel has none.
+    #[error("move the RDMA device of {vf}: RDMA subsystem is in namespace mode {}, not exclusive", Mode(*mode))]
+    RdmaNotExclusive {
+        /// The function.
+        vf: PciAddress,
+        /// The mode; `None` when the kernel has no RDMA.
+        mode: Option<RdmaNetnsMode>,
+    },
+    /// It has no RDMA device, or several.
+    #[error("{}", HowManyRdma(*vf, devices))]
+    NotOneRdma {
+        /// The function.
+        vf: PciAddress,
+        /// Its RDMA devices on the host.
+        devices: Vec<String>,
+    },
     /// The PF's driver cannot set something.
     #[error("PF {pf}: it has no setting {attribute}{}", OnDriver(driver.as_ref()))]
     Unsupported {
@@ -105,6 +123,8 @@ impl Explain for AttachRefused {
             Self::BadMac { .. } => "bad-mac",
             Self::MacsDiffer { .. } => "macs-differ",
             Self::MinAboveMax { .. } => "bad-rate",
+            Self::RdmaNotExclusive { .. } => "rdma-not-exclusive",
+            Self::NotOneRdma { .. } => "no-rdma",
             Self::Unsupported { .. } => "not-supported",
         })
     }
@@ -141,8 +161,42 @@ impl Explain for AttachRefused {
             Self::BadMac { .. } => "choose one such as 02:00:5e:10:00:01".to_owned(),
             Self::MacsDiffer { .. } => "ask for one MAC".to_owned(),
             Self::MinAboveMax { .. } => "lower the one, or raise the other".to_owned(),
+            Self::RdmaNotExclusive { .. } => {
+                "start the kernel with ib_core.netns_mode=0, or run `rdma system set netns exclusive` while there are no network namespaces".to_owned()
+            }
+            Self::NotOneRdma { vf, .. } => {
+                format!("see its RDMA devices with `virtfn list vf {vf} -o wide`, and dmesg")
+            }
             Self::Unsupported { attribute, .. } => format!("leave out {attribute}"),
         })
+    }
+}
+
+struct Mode(Option<RdmaNetnsMode>);
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(mode) => mode.fmt(f),
+            None => f.write_str("none (no RDMA in this kernel)"),
+        }
+    }
+}
+
+struct HowManyRdma<'a>(PciAddress, &'a [String]);
+
+impl std::fmt::Display for HowManyRdma<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(function, devices) = self;
+        if devices.is_empty() {
+            write!(f, "no RDMA devices found for {function} on the host")
+        } else {
+            let devices = devices.join(", ");
+            write!(
+                f,
+                "{function} has several RDMA devices, and only one can be moved: {devices}"
+            )
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the PF sets for a VF: what is asked for, what is so already, and how to go back.
 
 use model::{
-    AttachRequest, LinkType, MacAddr, Mbps, Netdev, Netns, NetnsTarget, Step, VfAttr, VfSettings,
-    VfState, VlanProto,
+    AttachRequest, Guid, LinkType, MacAddr, Mbps, Netdev, Netns, NetnsTarget, Step, VfAttr,
+    VfSettings, VfState, VlanProto,
 };
 
 use super::{AttachRefused, Planner, Target};
@@ -85,7 +85,7 @@ pub(super) fn plan(
     netdev: Option<&Netdev>,
 ) {
     let state = reported(target);
-    guids(planner, wanted, &state, netdev.is_some());
+    guids(planner, target, wanted, &state, netdev);
     if let Some(vlan) = wanted.vlan.filter(|vlan| state.vlan != Some(*vlan)) {
         let undo = VfAttr::Vlan(state.vlan.flatten());
         set(
@@ -206,29 +206,63 @@ fn rates(planner: &mut Planner, wanted: &VfSettings, state: &VfState) {
 
 /// Plans the GUIDs of an InfiniBand VF, which its driver reads when it is bound.
 ///
-/// Backwards only the PF's side is restored; the VF reads it when it is next given away.
-fn guids(planner: &mut Planner, wanted: &VfSettings, state: &VfState, has_netdev: bool) {
-    let before = planner.steps.len();
-    if let Some(guid) = wanted
+/// Backwards the driver is bound once more, after the PF has its former GUIDs again: that is the undo
+/// of a step that changes nothing on the way there. A GUID that the VF did not have, or whose former
+/// one is not known, is taken back with all ones.
+fn guids(
+    planner: &mut Planner,
+    target: &Target<'_>,
+    wanted: &VfSettings,
+    state: &VfState,
+    netdev: Option<&Netdev>,
+) {
+    let has_node = state
         .node_guid
-        .filter(|guid| state.node_guid != Some(*guid))
-    {
-        let former = state.node_guid.map(VfAttr::NodeGuid);
-        set(planner, VfAttr::NodeGuid(guid), former, former);
+        .or(target.vf.rdma.first().and_then(|device| device.node_guid));
+    let has_port = state.port_guid.or(netdev.and_then(port_guid));
+    let node = wanted.node_guid.filter(|guid| has_node != Some(*guid));
+    let port = wanted.port_guid.filter(|guid| has_port != Some(*guid));
+    if node.is_none() && port.is_none() {
+        return;
     }
-    if let Some(guid) = wanted
-        .port_guid
-        .filter(|guid| state.port_guid != Some(*guid))
-    {
-        let former = state.port_guid.map(VfAttr::PortGuid);
-        set(planner, VfAttr::PortGuid(guid), former, former);
+    let former = |guid: Option<Guid>| guid.filter(|guid| !guid.is_zero()).unwrap_or(Guid::ONES);
+    let function = planner.vf;
+    if netdev.is_some() {
+        let undo = Step::Rebind { function };
+        planner.step(Step::AwaitNetdev { function }, None, Some(undo));
     }
-    if planner.steps.len() > before && has_netdev {
-        let function = planner.vf;
+    if let Some(guid) = node {
+        set(
+            planner,
+            VfAttr::NodeGuid(guid),
+            has_node.map(VfAttr::NodeGuid),
+            Some(VfAttr::NodeGuid(former(has_node))),
+        );
+    }
+    if let Some(guid) = port {
+        set(
+            planner,
+            VfAttr::PortGuid(guid),
+            has_port.map(VfAttr::PortGuid),
+            Some(VfAttr::PortGuid(former(has_port))),
+        );
+    }
+    if netdev.is_some() {
         planner.step(Step::Rebind { function }, None, None);
-        planner.step(Step::AwaitNetdev { function }, None, None);
+        planner.wait();
     }
 }
+
+/// Returns the port GUID of an IPoIB interface: the last 8 of the 20 bytes of its address.
+fn port_guid(netdev: &Netdev) -> Option<Guid> {
+    let address = netdev.address.as_deref()?;
+    let tail = address.len().checked_sub(PORT_GUID_TEXT)?;
+    let is_infiniband = netdev.link_type == LinkType::InfiniBand;
+    address.get(tail..)?.parse().ok().filter(|_| is_infiniband)
+}
+
+/// Length of eight bytes as text with colons.
+const PORT_GUID_TEXT: usize = 8 * 3 - 1;
 
 fn set(planner: &mut Planner, attr: VfAttr, before: Option<VfAttr>, undo: Option<VfAttr>) {
     let (pf, vf) = (planner.pf, planner.index);

@@ -23,6 +23,7 @@ fn request(vf: &str, netns: Option<NetnsTarget>) -> AttachRequest {
             mtu: None,
             addresses: Vec::new(),
         }),
+        with_rdma: false,
         lives_in: None,
     }
 }

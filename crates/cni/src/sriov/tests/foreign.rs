@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::world::*;
 use crate::call::holder;
+use crate::upstream::Kept;
 
 /// Does what upstream's ADD of container `c1` does.
 fn given_by_upstream() -> World {
@@ -50,7 +51,7 @@ fn given_by_upstream() -> World {
     let cache = SriovCache::parse(cache.to_string().as_bytes()).unwrap();
     let files = world.files();
     let holder = holder(&"c1".parse().unwrap(), &parsed("net1"));
-    files.keep(&holder, &cache).unwrap();
+    files.keep(&holder, &Kept::Sriov(cache)).unwrap();
     files.set_owner(parsed(VF), "/run/netns/blue").unwrap();
     world
 }

@@ -18,26 +18,27 @@ use serde_json::{Value, json};
 use crate::call::{Answer, Call};
 use crate::failure::Failure;
 use crate::place::{Machine, Place};
-use crate::sriov::serve;
+use crate::plugin::Plugin;
+use crate::serve;
 use crate::upstream::UpstreamFiles;
 
-pub(super) const PF: &str = "0000:01:00.0";
-pub(super) const VF: &str = "0000:01:10.0";
+pub(crate) const PF: &str = "0000:01:00.0";
+pub(crate) const VF: &str = "0000:01:10.0";
 const KILLED: &str = "killed at a checkpoint";
 
 /// What lasts longer than a call.
-pub(super) struct World {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) host: FakeHost,
-    pub(super) boot: &'static str,
-    pub(super) booted_at: u64,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) host: FakeHost,
+    pub(crate) boot: &'static str,
+    pub(crate) booted_at: u64,
     netns: BTreeMap<String, NetnsTarget>,
-    pub(super) addressed: Vec<(IfName, Addressing)>,
-    pub(super) fails_to_address: bool,
+    pub(crate) addressed: Vec<(IfName, Addressing)>,
+    pub(crate) fails_to_address: bool,
 }
 
 /// The machine during one call.
-pub(super) struct Played {
+pub(crate) struct Played {
     host: FakeHost,
     ground: Known,
     netns: BTreeMap<String, NetnsTarget>,
@@ -127,6 +128,14 @@ impl Machine for Played {
         }))
     }
 
+    fn auxiliary_rdma(&self, device: &str) -> Option<(PciAddress, Vec<String>)> {
+        (device == "mlx5_core.sf.4").then(|| {
+            let at_home = self.host.rdma_netns("mlx5_sf4").is_none();
+            let devices = at_home.then(|| "mlx5_sf4".to_owned());
+            (parsed(PF), devices.into_iter().collect())
+        })
+    }
+
     fn booted_at(&self) -> Option<u64> {
         Some(self.booted_at)
     }
@@ -143,9 +152,25 @@ impl Checkpoints for DiesAt {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::on(inventory([igb(PF, "ens1f0").with_vfs(2)]))
+    }
+
+    /// A world in which the PF is one of InfiniBand, and RDMA devices are in one namespace each.
+    pub(crate) fn infiniband() -> Self {
+        let pf = fixtures::mlx5(PF, "ib0").with_vfs(2).netdev(|netdev| {
+            netdev.link_type = model::LinkType::InfiniBand;
+        });
+        let mut seen = inventory([pf
+            .facts(|facts| facts.offset = Some(128))
+            .facts(|facts| facts.stride = Some(2))]);
+        seen.rdma_netns = Some(model::RdmaNetnsMode::Exclusive);
+        Self::on(seen)
+    }
+
+    pub(crate) fn on(seen: Inventory) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut host = FakeHost::new(inventory([igb(PF, "ens1f0").with_vfs(2)]));
+        let mut host = FakeHost::new(seen);
         let mut netns = BTreeMap::new();
         for name in ["blue", "red"] {
             let made = host.add_netns(name);
@@ -168,7 +193,7 @@ impl World {
     }
 
     /// Installs the IPAM plugin: what it prints, and how it ends.
-    pub(super) fn install_ipam(&self, answer: &str, status: u8) {
+    pub(crate) fn install_ipam(&self, answer: &str, status: u8) {
         let bin = self.dir.path().join("bin");
         fs::create_dir_all(&bin).unwrap();
         let log = self.dir.path().join("ipam.log");
@@ -182,7 +207,7 @@ impl World {
     }
 
     /// Returns how the IPAM plugin was called, and forgets it.
-    pub(super) fn ipam_calls(&self) -> Vec<String> {
+    pub(crate) fn ipam_calls(&self) -> Vec<String> {
         let log = self.dir.path().join("ipam.log");
         let text = fs::read_to_string(&log).unwrap_or_default();
         let _none_is_fine = fs::remove_file(&log);
@@ -191,30 +216,31 @@ impl World {
             .collect()
     }
 
-    pub(super) fn files(&self) -> UpstreamFiles {
-        UpstreamFiles::at(self.dir.path().join("sriov"))
+    pub(crate) fn files(&self) -> UpstreamFiles {
+        let dir = self.dir.path();
+        UpstreamFiles::at(&dir.join("cni"), &dir.join("run/cni"))
     }
 
-    pub(super) fn netns_target(&self, path: &str) -> NetnsTarget {
+    pub(crate) fn netns_target(&self, path: &str) -> NetnsTarget {
         self.netns[path].clone()
     }
 
-    pub(super) fn vf_netdev(&self) -> model::Netdev {
+    pub(crate) fn vf_netdev(&self) -> model::Netdev {
         let seen = self.host.inventory();
         seen.get(parsed(VF)).unwrap().netdev().unwrap().clone()
     }
 
-    pub(super) fn destroy(&mut self, path: &str) {
+    pub(crate) fn destroy(&mut self, path: &str) {
         let netns = self.netns.remove(path).unwrap();
         self.host.remove_netns(&netns);
     }
 
-    pub(super) fn revive(&mut self, name: &str) {
+    pub(crate) fn revive(&mut self, name: &str) {
         let netns = self.host.add_netns(name);
         self.netns.insert(format!("/run/netns/{name}"), netns);
     }
 
-    pub(super) fn call(&self, command: &str, container: &str, netns: &str, config: &Value) -> Call {
+    pub(crate) fn call(&self, command: &str, container: &str, netns: &str, config: &Value) -> Call {
         let variables = [
             ("CNI_COMMAND", command.to_owned()),
             ("CNI_CONTAINERID", container.to_owned()),
@@ -230,11 +256,13 @@ impl World {
             found.map(|(_, value)| value.into())
         });
         let stdin = config.to_string().into_bytes();
-        Call::new(environment.unwrap(), stdin).unwrap()
+        let plugin = config["type"].as_str().unwrap();
+        let plugin = Plugin::of(plugin.as_ref()).unwrap();
+        Call::new(plugin, environment.unwrap(), stdin).unwrap()
     }
 
     /// Makes a call that dies at the n-th checkpoint, or never at 0; `None` when it died.
-    pub(super) fn serve_dying(
+    pub(crate) fn serve_dying(
         &mut self,
         call: &Call,
         nth: usize,
@@ -271,13 +299,13 @@ impl World {
         }
     }
 
-    pub(super) fn serve(&mut self, call: &Call) -> Result<Answer, Failure> {
+    pub(crate) fn serve(&mut self, call: &Call) -> Result<Answer, Failure> {
         self.serve_dying(call, 0).unwrap()
     }
 
     /// Calls ADD for container `c1`, which must succeed, and returns the result.
     #[track_caller]
-    pub(super) fn add(&mut self, config: &Value) -> Value {
+    pub(crate) fn add(&mut self, config: &Value) -> Value {
         let call = self.call("ADD", "c1", "/run/netns/blue", config);
         match self
             .serve(&call)
@@ -290,7 +318,7 @@ impl World {
     }
 
     #[track_caller]
-    pub(super) fn del(&mut self, config: &Value) {
+    pub(crate) fn del(&mut self, config: &Value) {
         let call = self.call("DEL", "c1", "/run/netns/blue", config);
         self.serve(&call)
             .map_err(|failure| object(&failure))
@@ -299,7 +327,7 @@ impl World {
 
     /// Makes a call that must fail, and returns the error as the runtime sees it.
     #[track_caller]
-    pub(super) fn refused(
+    pub(crate) fn refused(
         &mut self,
         command: &str,
         container: &str,
@@ -310,7 +338,7 @@ impl World {
     }
 
     /// Returns what must be as before once nobody has the VF. Indices are the kernel's business.
-    pub(super) fn seen(&self) -> Inventory {
+    pub(crate) fn seen(&self) -> Inventory {
         let mut seen = self.host.inventory();
         let netdevs = seen.functions.values_mut().flat_map(|f| &mut f.netdevs);
         netdevs.for_each(|netdev| netdev.index = model::IfIndex::new(1).unwrap());
@@ -318,7 +346,7 @@ impl World {
     }
 
     /// Returns the namespace that the VF's netdev is in.
-    pub(super) fn netns_of_vf(&self) -> Netns {
+    pub(crate) fn netns_of_vf(&self) -> Netns {
         let seen = self.host.inventory();
         seen.get(parsed(VF))
             .unwrap()
@@ -330,7 +358,7 @@ impl World {
 
     /// Asserts that nothing of a holder is left.
     #[track_caller]
-    pub(super) fn assert_free(&self, before: &Inventory, why: &str) {
+    pub(crate) fn assert_free(&self, before: &Inventory, why: &str) {
         assert_eq!(self.seen(), *before, "{why}");
         let state = StateDir::new(self.dir.path().join("lib"), self.dir.path().join("run"));
         let ledger = host::Ledger::new(state.clone(), BootId::new(self.boot));
@@ -342,7 +370,7 @@ impl World {
 }
 
 /// Performs steps that nobody of virtfn performs.
-pub(super) trait PerformAll {
+pub(crate) trait PerformAll {
     fn perform_all(&mut self, steps: &[Step]);
 }
 
@@ -354,12 +382,12 @@ impl PerformAll for FakeHost {
     }
 }
 
-pub(super) fn object(failure: &Failure) -> ErrorObject {
+pub(crate) fn object(failure: &Failure) -> ErrorObject {
     failure.to_object(None, false)
 }
 
 /// A configuration with the test's IPAM plugin, and what is added to it.
-pub(super) fn config(more: &Value) -> Value {
+pub(crate) fn config(more: &Value) -> Value {
     let mut config = json!({
         "cniVersion": "1.1.0", "name": "blue", "type": "sriov", "deviceID": VF,
         "ipam": {"type": "test-ipam"},
