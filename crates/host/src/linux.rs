@@ -9,7 +9,7 @@ use model::{
 
 use crate::discover::discover;
 use crate::ledger::Ledger;
-use crate::perform::{Sockets, Tools, perform};
+use crate::perform::{Reported, Sockets, Tools, perform};
 use crate::queries::{Live, Queries, Recorded};
 use crate::record::{RecordError, Tree, record};
 use crate::root::{AccessError, HostRoot};
@@ -23,6 +23,8 @@ pub struct Linux {
     /// Who was given which VF, for [`Host::observe`].
     ledger: Option<Ledger>,
     sockets: Sockets,
+    /// What the PF said of the VF that was observed last.
+    reported: Option<Reported>,
 }
 
 impl Linux {
@@ -40,6 +42,7 @@ impl Linux {
             recorded: false,
             ledger: None,
             sockets: Sockets::default(),
+            reported: None,
         }
     }
 
@@ -58,6 +61,7 @@ impl Linux {
             recorded: true,
             ledger: None,
             sockets: Sockets::default(),
+            reported: None,
         })
     }
 
@@ -99,6 +103,9 @@ impl Host for Linux {
             }
         }
         seen.gaps.extend(holders.gaps);
+        if let Scope::Function(function) = scope {
+            self.reported = seen.get(function).and_then(Reported::of);
+        }
         Ok(seen)
     }
 
@@ -115,6 +122,7 @@ impl Host for Linux {
         let mut tools = Tools {
             root: &self.root,
             sockets: &mut self.sockets,
+            reported: &mut self.reported,
         };
         perform(&mut tools, step)
     }

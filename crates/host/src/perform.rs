@@ -8,6 +8,7 @@ mod netdev;
 mod number;
 mod rdma;
 mod relocate;
+mod reported;
 mod setting;
 mod switch;
 mod vdpa;
@@ -20,6 +21,7 @@ use crate::root::HostRoot;
 
 pub(crate) use fault::Fault;
 pub(crate) use netdev::missing;
+pub(crate) use reported::Reported;
 pub(crate) use switch::{STEERING, TC_OFFLOAD};
 
 /// What a step is made with.
@@ -28,6 +30,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) root: &'a HostRoot,
     /// Sockets in the host's network namespace.
     pub(crate) sockets: &'a mut Sockets,
+    /// What the PF said of a VF a moment ago.
+    pub(crate) reported: &'a mut Option<Reported>,
 }
 
 /// Sockets that are opened when they are first needed, and kept.
@@ -57,6 +61,7 @@ fn open(slot: &mut Option<Socket>, protocol: Protocol) -> Result<&mut Socket, Fa
 
 /// Makes a step.
 pub(crate) fn perform(tools: &mut Tools<'_>, step: &Step) -> Result<(), StepError> {
+    reported::forget(tools.reported, step);
     let begun = std::time::Instant::now();
     let made = make(tools, step);
     let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

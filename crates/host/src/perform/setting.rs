@@ -39,7 +39,11 @@ pub(super) fn set(
         )));
     };
     let socket = tools.sockets.route()?;
-    let state = reported(socket, found.index, vf, attr)?;
+    let known = tools.reported.as_mut();
+    let state = match known.and_then(|known| known.before(pf, vf, attr)) {
+        Some(state) => Some(state),
+        None => reported(socket, found.index, vf, attr)?,
+    };
     if state.is_some_and(|state| is_so(&state, attr)) {
         return Ok(());
     }
