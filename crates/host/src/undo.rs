@@ -6,7 +6,8 @@
 //! All undos are tried, whatever fails, and all failures are returned.
 
 use model::{
-    BindTarget, Function, Host, Inventory, Netns, NetnsTarget, PciAddress, Scope, Step, StepError,
+    BindTarget, Function, Host, Inventory, Mtu, Netns, NetnsTarget, PciAddress, Scope, Step,
+    StepError,
 };
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
@@ -49,7 +50,42 @@ pub(crate) fn take_back(
         }
         checkpoints.passed(Checkpoint::StepUndone);
     }
+    if failures.is_empty() {
+        restore(host, claim);
+    }
     failures
+}
+
+/// Gives a netdev that is home the MTU and the address that it had: its holder may have changed them
+/// (a plugin that is chained behind ours does), and its namespace may be gone with whoever would have
+/// changed them back.
+///
+/// A refusal is no reason to keep the VF: the PF may have a smaller MTU by now.
+fn restore(host: &mut impl Host, claim: &Claim) {
+    let moved = claim.steps.iter().find_map(|step| match step.undo {
+        Some(Step::Move { function, .. }) => Some(function),
+        _ => None,
+    });
+    let Some(function) = moved else {
+        return;
+    };
+    let netns = NetnsTarget::Host;
+    let mtu = claim.before.mtu.and_then(Mtu::new);
+    let mtu = mtu.map(|mtu| Step::SetMtu {
+        function,
+        netns: netns.clone(),
+        mtu,
+    });
+    let mac = claim.before.mac.map(|mac| Step::SetMac {
+        function,
+        netns,
+        mac,
+    });
+    for step in mtu.into_iter().chain(mac) {
+        if let Err(error) = host.perform(&step) {
+            tracing::warn!(pci = %function, %error, "not as it was before");
+        }
+    }
 }
 
 fn undo_of(step: &RecordedStep) -> Option<&Step> {

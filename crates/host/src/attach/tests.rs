@@ -17,6 +17,7 @@ use crate::ledger::{BootId, Ledger};
 use crate::state::StateDir;
 
 mod damaged;
+mod restore;
 
 const PF: &str = "0000:01:00.0";
 const VF: &str = "0000:01:10.0";

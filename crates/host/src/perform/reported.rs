@@ -37,12 +37,7 @@ impl Reported {
 
     /// Returns what was reported before an attribute is set; afterwards the attribute is not known
     /// any more. `None` when another VF was observed, or long ago.
-    pub(super) fn before(
-        &mut self,
-        pf: PciAddress,
-        vf: VfIndex,
-        attr: &VfAttr,
-    ) -> Option<VfState> {
+    pub(super) fn before(&mut self, pf: PciAddress, vf: VfIndex, attr: &VfAttr) -> Option<VfState> {
         let is_it = self.pf == pf && self.vf == vf && self.at.elapsed() < FRESH;
         is_it.then(|| {
             let state = self.state;
@@ -79,7 +74,9 @@ pub(super) fn forget(reported: &mut Option<Reported>, step: &Step) {
         step,
         Step::SetMac { .. } | Step::Rebind { .. } | Step::Bind { .. }
     );
-    if let Some(known) = reported.as_mut().filter(|known| known.function == step.function())
+    if let Some(known) = reported
+        .as_mut()
+        .filter(|known| known.function == step.function())
         && sets_mac
     {
         known.state.mac = None;
