@@ -12,8 +12,8 @@
 //! ```
 //!
 //! [`Scope::Function`] is for attach and detach: the function, its PF, the PF's other VFs and the
-//! members of its IOMMU group. It leaves out firmware and how switches are set, and the holders and far netdevs of all but
-//! the function itself.
+//! members of its IOMMU group. It leaves out what devlink says (firmware, how switches are set), and
+//! the holders and far netdevs of all but the function itself.
 //!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
 //! inventory, one that cannot be read in part is there with a [`model::Gap`]. Only a host of which nothing
@@ -138,8 +138,8 @@ fn links_around(
 
 /// Asks devlink, and reads what the operator left behind about each PF.
 ///
-/// Firmware is for people who look at the whole host; asking for it can cost a command to the
-/// firmware, so it is not asked for one function.
+/// Firmware and the mode of the switch are for people and plans that look at the whole host; asking
+/// can cost a command to the firmware, so neither is asked for one function.
 fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scope: Scope) {
     for function in scan.functions.values_mut() {
         let netdev = function.netdev_name().cloned();
@@ -149,24 +149,22 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scop
             continue;
         };
         facts.externally_managed = externally_managed(root, address);
-        if netdev.is_none() {
+        if netdev.is_none() || scope != Scope::All {
             continue;
         }
         facts.eswitch = queries.eswitch(address).unwrap_or_else(|error| {
             scan.notes.gap(address, error.chain());
             None
         });
-        if let (Scope::All, Some(_), Some(index)) = (scope, facts.eswitch, index) {
+        if let (Some(_), Some(index)) = (facts.eswitch, index) {
             ask_switch(facts, address, index, &mut scan.notes, queries);
         }
-        if scope == Scope::All {
-            let firmware = queries.firmware(address, netdev.as_ref());
-            let firmware = firmware.unwrap_or_else(|error| {
-                scan.notes.gap(address, error.chain());
-                Firmware::default()
-            });
-            (facts.firmware, facts.ddp) = (firmware.version, firmware.ddp);
-        }
+        let firmware = queries.firmware(address, netdev.as_ref());
+        let firmware = firmware.unwrap_or_else(|error| {
+            scan.notes.gap(address, error.chain());
+            Firmware::default()
+        });
+        (facts.firmware, facts.ddp) = (firmware.version, firmware.ddp);
     }
 }
 

@@ -57,7 +57,7 @@ fn a_recording_of_a_recording_is_seen_the_same() {
 }
 
 #[test]
-fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
+fn one_function_is_seen_as_in_the_whole_but_for_what_devlink_says() {
     for (name, text) in TREES {
         let recording = Recording::of(text);
         let mut whole = recording.observe();
@@ -65,6 +65,7 @@ fn one_function_is_seen_as_in_the_whole_but_for_firmware() {
             if let Role::Pf(facts) = &mut function.role {
                 (facts.firmware, facts.ddp) = (None, None);
                 (facts.steering, facts.tc_offload) = (None, None);
+                facts.eswitch = None;
             }
         }
         for (address, function) in &whole.functions {
