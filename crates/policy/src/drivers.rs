@@ -22,6 +22,8 @@ pub struct PfDriver {
     pub pins_mac: bool,
     /// Spoof checking of a new VF, for a driver that does not report it.
     pub spoof_check: Option<bool>,
+    /// Does a VF make the GUID of its RDMA device of the MAC that its PF gave it?
+    pub has_guid_of_mac: bool,
     /// What must be first when the eswitch goes to switchdev mode.
     pub eswitch_order: EswitchOrder,
     /// Module that makes vDPA devices of its VFs, where that is another one.
@@ -47,6 +49,7 @@ const PROMISED: PfDriver = PfDriver {
     tags_dot1ad: true,
     pins_mac: true,
     spoof_check: None,
+    has_guid_of_mac: false,
     eswitch_order: EswitchOrder::VfsFirst,
     vdpa_module: None,
 };
@@ -93,6 +96,7 @@ const DRIVERS: [PfDriver; 6] = [
         tags_dot1ad: false,
         pins_mac: false,
         spoof_check: Some(false),
+        has_guid_of_mac: true,
         vdpa_module: Some("mlx5_vdpa"),
         ..PROMISED
     },

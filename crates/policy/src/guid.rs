@@ -6,7 +6,9 @@
 //! here the same VF of the same port always has the same GUID. What would surprise: with
 //! a file, a PF that is not in it is an error and not an invitation to derive.
 
-use model::{Code, Explain, Function, Guid, GuidPf, GuidRule, LinkType, PciAddress, VfIndex};
+use model::{
+    Code, Explain, Function, Guid, GuidPf, GuidRule, LinkType, MacAddr, PciAddress, VfIndex,
+};
 
 /// A VF cannot be given a GUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +108,22 @@ fn port_guid(pf: &Function) -> Option<Guid> {
         .into_iter()
         .flatten()
         .find_map(|text| text.get(36..)?.parse().ok())
+}
+
+/// Chooses the MAC of an Ethernet VF, from the PF's own, and then always the same; `None` when the PF has
+/// none.
+pub(crate) fn vf_mac(pf: &Function, vf: VfIndex) -> Option<MacAddr> {
+    let netdev = pf.netdev()?;
+    let addresses = [&netdev.permanent_address, &netdev.address];
+    let mac: MacAddr = addresses
+        .into_iter()
+        .flatten()
+        .find_map(|text| text.parse().ok())?;
+    let [a, b, c, d, e, f] = mac.bytes();
+    let base = Guid::new(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    // The first byte says "locally administered, for one", as that of the GUID does.
+    let [first, _, _, d, e, f, g, h] = derived(base, vf).get().to_be_bytes();
+    Some(MacAddr::new([first, d, e, f, g, h]))
 }
 
 /// Derives the GUID of a VF from that of its port.

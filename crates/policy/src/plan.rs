@@ -21,10 +21,12 @@
 //! - VFs that no policy is for are left alone, and so is the MTU of a VF that somebody holds.
 //! - What VFs lose when they are destroyed is not in any undo: taking such a plan back makes as many
 //!   VFs as there were, as they come.
-//! - InfiniBand VFs get GUIDs that last ([`vf_guid`](crate::vf_guid)), before their drivers read them.
+//! - InfiniBand VFs get GUIDs that last ([`vf_guid`](crate::vf_guid)), and `mlx5` VFs for RDMA over Ethernet
+//!   get MACs that last, before their drivers read them.
 //! - A PF that nobody wants anything of is left alone, and so is one that is not seen any more.
 
 mod guids;
+mod macs;
 mod number;
 mod vdpa;
 mod vfs;

@@ -145,6 +145,7 @@ fn policies() -> impl Strategy<Value = Vec<NodePolicy>> {
                     p.priority = priority;
                     p.eswitch = eswitch;
                     p.vdpa = vdpa.filter(|_| !vfio);
+                    p.is_rdma = shared && !vfio;
                     if vfio {
                         p.driver = VfDriver::Named(parsed("vfio-pci"));
                     }
@@ -207,7 +208,7 @@ fn is_restored(before: &Inventory, after: &Inventory, plan: &Plan) -> Result<(),
         .collect();
     let bound: BTreeSet<PciAddress> = plan
         .steps()
-        .filter(|planned| planned.step.kind() == "bind")
+        .filter(|planned| matches!(planned.step, Step::Bind { .. } | Step::Rebind { .. }))
         .map(|planned| planned.step.function())
         .collect();
     for (vf, facts) in before
@@ -356,6 +357,10 @@ proptest! {
         for step in steps(&plan(&host.inventory(), &wanted)) {
             perform(&mut host, [&step]);
             let once = host.inventory();
+            if matches!(step, Step::Rebind { .. }) {
+                // Its netdev is a new one each time.
+                continue;
+            }
             perform(&mut host, [&step]);
             prop_assert_eq!(host.inventory(), once, "{:?}", step);
         }
@@ -401,6 +406,9 @@ proptest! {
             );
             let hit: BTreeSet<PciAddress> = if is_harmless {
                 BTreeSet::new()
+            } else if let Step::SetVf { pf, vf, .. } = &planned.step {
+                let vf = seen.vf_of(*pf, *vf).map(|vf| vf.address);
+                in_use.iter().filter(|used| vf == Some(**used)).copied().collect()
             } else {
                 in_use.iter().filter(|vf| **vf == function || of_pf(vf)).copied().collect()
             };

@@ -180,8 +180,8 @@ impl Planner<'_> {
         };
         let last = VfIndex(count.saturating_sub(1));
         let is_some_named = self.wanted.groups.iter().any(is_named);
-        (is_some_named || self.is_switched_late || guids::is_infiniband(self.pf))
-            && self.predicted(last).is_some()
+        let must_wait = self.is_switched_late || self.wants_macs() || guids::is_infiniband(self.pf);
+        (is_some_named || must_wait) && self.predicted(last).is_some()
     }
 
     /// Takes the drivers of all VFs, so that none runs while the eswitch is switched.

@@ -5,6 +5,7 @@ use crate::testing::{With, desired, perform, policy};
 use crate::{check, plan, render};
 
 mod infiniband;
+mod roce;
 mod switchdev;
 
 const PF: &str = "0000:01:00.0";

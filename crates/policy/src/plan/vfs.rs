@@ -27,6 +27,7 @@ impl<'a> Planner<'a> {
         let mut wanted = self.wanted_vfs();
         for vf in &mut wanted {
             self.guid(vf);
+            self.mac(vf);
         }
         for vf in &wanted {
             self.unwanted_vdpa(vf);
