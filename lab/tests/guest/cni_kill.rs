@@ -135,6 +135,11 @@ fn a_killed_del_of_a_device_is_finished_by_del_and_gc() {
 }
 
 #[test]
+fn a_killed_del_of_a_device_is_finished_by_the_next_add() {
+    killed_at_each(Mode::Vfio, "DEL", next_add);
+}
+
+#[test]
 fn killed_by_surprise_nothing_is_lost() {
     // Without checkpoints: SIGKILL after growing fractions of an ADD, wherever that is.
     let machine = Machine::with_vfs(1);
@@ -156,14 +161,14 @@ fn killed_by_surprise_nothing_is_lost() {
 const KEPT: [&str; 2] = ["/var/lib/virtfn", "/var/lib/cni"];
 const FLEETING: &str = "/run/virtfn";
 
-/// Kills an ADD at each of its checkpoints and keeps what is on the disk then. All VFs are made anew,
+/// Kills a call at each of its checkpoints and keeps what is on the disk then. All VFs are made anew,
 /// as a reboot does, and each of the disks is found by the next ADD, its records those of another boot.
-fn rebooted_at_each(mode: Mode) {
+fn rebooted_at_each(mode: Mode, command: &str) {
     let machine = Machine::with_vfs(1);
     if mode == Mode::Vfio {
         bind(VF0, "vfio-pci");
     }
-    let disks = disks_of_killed_adds();
+    let disks = disks_of_killed(command);
     set_num_vfs(PF0, 0);
     set_num_vfs(PF0, 1);
     if mode == Mode::Vfio {
@@ -183,12 +188,15 @@ fn rebooted_at_each(mode: Mode) {
     }
 }
 
-/// Returns an archive of what is on the disk for each checkpoint that an ADD can be killed at.
-fn disks_of_killed_adds() -> Vec<String> {
+/// Returns an archive of what is on the disk for each checkpoint that a call can be killed at.
+fn disks_of_killed(command: &str) -> Vec<String> {
     let mut disks = Vec::new();
     for at in 1..MOST {
         let _blue = Namespace::new("blue");
-        let answer = call("ADD", "c1", BLUE, &config())
+        if command != "ADD" {
+            call("ADD", "c1", BLUE, &config()).make().ok();
+        }
+        let answer = call(command, "c1", BLUE, &config())
             .env("VIRTFN_KILL_AT", at)
             .make();
         let disk = format!("/tmp/disk-{at}.tar");
@@ -201,7 +209,7 @@ fn disks_of_killed_adds() -> Vec<String> {
         }
         disks.push(disk);
     }
-    panic!("an ADD passed {MOST} checkpoints");
+    panic!("{command} passed {MOST} checkpoints");
 }
 
 /// Makes all records those of another boot.
@@ -218,10 +226,16 @@ fn forge_another_boot() {
 
 #[test]
 fn a_killed_add_of_an_interface_is_void_after_a_reboot() {
-    rebooted_at_each(Mode::Netdev);
+    rebooted_at_each(Mode::Netdev, "ADD");
 }
 
 #[test]
 fn a_killed_add_of_a_device_is_void_after_a_reboot() {
-    rebooted_at_each(Mode::Vfio);
+    rebooted_at_each(Mode::Vfio, "ADD");
+}
+
+#[test]
+fn a_killed_del_is_void_after_a_reboot() {
+    rebooted_at_each(Mode::Netdev, "DEL");
+    rebooted_at_each(Mode::Vfio, "DEL");
 }
