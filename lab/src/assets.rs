@@ -100,11 +100,32 @@ impl Assets {
         })
     }
 
+    /// Finds or fetches the container engines of the host's Debian: containerd, runc and podman. `None`
+    /// when the host has them itself.
+    ///
+    /// They are not part of every machine, because they are large and few want them: the tree is
+    /// seen inside machines where it is on the host, and whoever wants it lays it over `/usr`.
+    pub fn container_engines(say: &dyn Fn(&str)) -> Result<Option<PathBuf>> {
+        let cache = Cache::open()?;
+        let leash = leash(&cache)?;
+        let _lock = cache.lock(say)?;
+        let mut apt = apt::Apt::new(&cache, &leash, say);
+        let engines = tools::engines(&cache, &mut apt, say)?;
+        apt.clean();
+        Ok(engines)
+    }
+
     /// Reads every file of the cache and drops what is damaged, so that [`Assets::ready`] redoes it.
     pub fn check_content(say: &dyn Fn(&str)) -> Result<()> {
         let cache = Cache::open()?;
         let _lock = cache.lock(say)?;
-        for name in [qemu::NAME, tools::NAME, tools::SERVICES, kernel::NAME] {
+        for name in [
+            qemu::NAME,
+            tools::NAME,
+            tools::SERVICES,
+            tools::ENGINES,
+            kernel::NAME,
+        ] {
             cache.check_content(name, say)?;
         }
         Ok(())

@@ -27,6 +27,8 @@ pub(crate) struct Built {
     pub(crate) virtfn: PathBuf,
     /// `virtfn-lab`.
     pub(crate) lab: PathBuf,
+    /// `virtfn-cni`.
+    pub(crate) cni: PathBuf,
 }
 
 impl fmt::Display for Built {
@@ -47,12 +49,22 @@ impl Built {
     }
 }
 
-/// Builds `virtfn` and `virtfn-lab`.
+/// Builds `virtfn`, `virtfn-lab` and `virtfn-cni`.
 pub(crate) fn binaries() -> Result<Built> {
-    let built = cargo_build(&["build", "--package", "cli", "--package", "lab", "--bins"])?;
+    let built = cargo_build(&[
+        "build",
+        "--package",
+        "cli",
+        "--package",
+        "lab",
+        "--package",
+        "cni",
+        "--bins",
+    ])?;
     Ok(Built {
         virtfn: executable(&built, "virtfn")?,
         lab: executable(&built, "virtfn-lab")?,
+        cni: executable(&built, "virtfn-cni")?,
     })
 }
 
@@ -80,6 +92,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 /// and the plugin statically.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
+/// Most bytes of the CNI plugin as it is shipped: it is started for each call.
+const PLUGIN_SIZE: u64 = 3_000_000;
+
 /// Builds the CNI plugin as it is shipped: one static program.
 pub(crate) fn plugin() -> Result<PathBuf> {
     let flags = format!(
@@ -99,7 +114,17 @@ pub(crate) fn plugin() -> Result<PathBuf> {
         .args(["--config", &flags, "--target-dir"])
         .arg(&dir);
     run(&mut build)?;
-    Ok(dir.join(PLATFORM).join("release/virtfn-cni"))
+    let plugin = dir.join(PLATFORM).join("release/virtfn-cni");
+    let size = plugin
+        .metadata()
+        .with_context(|| format!("see the size of {}", plugin.display()))?
+        .len();
+    ensure!(
+        size <= PLUGIN_SIZE,
+        "{} has {size} bytes, and may have {PLUGIN_SIZE}",
+        plugin.display()
+    );
+    Ok(plugin)
 }
 
 /// The programs of the tests that run inside a machine.

@@ -87,6 +87,7 @@ fn lab_tests(filter: Option<&str>) -> Result<()> {
             .args(["test", "--package", "lab"])
             .args(filter)
             .env("VIRTFN", &built.virtfn)
+            .env("VIRTFN_CNI", &built.cni)
             .args(["--", "--test-threads=1"]),
     )
 }

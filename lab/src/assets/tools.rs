@@ -13,6 +13,8 @@ use super::{Cache, on_host};
 /// Trees in the cache: what each machine gets, and what one gets whose process 1 is systemd.
 pub(crate) const NAME: &str = "tools";
 pub(crate) const SERVICES: &str = "services";
+/// Tree with container engines, which only tests of them want.
+pub(crate) const ENGINES: &str = "engines";
 
 /// What is wanted, and the package that has it.
 const WANTED: [(&str, &str); 9] = [
@@ -31,6 +33,14 @@ const WANTED: [(&str, &str); 9] = [
 const WANTED_BY_SYSTEMD: [(&str, &str); 2] =
     [("/lib/systemd/systemd", "systemd"), ("udevadm", "udev")];
 
+/// Container engines, and what a container without an image is made of.
+const WANTED_BY_CONTAINERS: [(&str, &str); 4] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("podman", "podman"),
+    ("busybox", "busybox-static"),
+];
+
 /// Finds or fetches what the host lacks; `None` when it lacks nothing.
 pub(crate) fn find(
     cache: &Cache,
@@ -47,6 +57,15 @@ pub(crate) fn services(
     say: &dyn Fn(&str),
 ) -> Result<Option<PathBuf>> {
     tree(SERVICES, &WANTED_BY_SYSTEMD, cache, apt, say)
+}
+
+/// Finds or fetches container engines; `None` when the host has them all.
+pub(crate) fn engines(
+    cache: &Cache,
+    apt: &mut Apt<'_>,
+    say: &dyn Fn(&str),
+) -> Result<Option<PathBuf>> {
+    tree(ENGINES, &WANTED_BY_CONTAINERS, cache, apt, say)
 }
 
 fn tree(

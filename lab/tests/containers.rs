@@ -1,0 +1,305 @@
+//! The CNI plugin with real clients and across a real reboot.
+//!
+//! containerd in one machine and podman in another, both as Debian has them, each start a container
+//! with a VF on VLAN 100; the NICs of the machines are on one wire.
+//!
+//! They fail, rather than skip, where the lab cannot be set up or where no `virtfn-cni` was built.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may panic as tests may"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lab::{Assets, Lab, Machine, Topology};
+
+/// Until a container engine, emulated, has done something.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// With a chained plugin, and addresses out of ranges.
+const FOR_CONTAINERD: &str = r#"{
+  "cniVersion": "1.0.0", "name": "blue", "plugins": [
+    {"type": "sriov", "deviceID": "0000:01:10.0", "vlan": 100, "spoofchk": "off",
+     "ipam": {"type": "host-local", "ranges": [
+       [{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.11", "rangeEnd": "192.0.2.11"}],
+       [{"subnet": "2001:db8::/64", "rangeStart": "2001:db8::11", "rangeEnd": "2001:db8::11"}]]}},
+    {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.rp_filter": "2"}, "mtu": 1400}]}"#;
+
+/// With fixed addresses.
+const FOR_PODMAN: &str = r#"{
+  "cniVersion": "1.0.0", "name": "blue", "plugins": [
+    {"type": "sriov", "deviceID": "0000:01:10.0", "vlan": 100, "mac": "02:00:00:00:00:22",
+     "ipam": {"type": "static", "addresses": [
+       {"address": "192.0.2.22/24"}, {"address": "2001:db8::22/64"}]}},
+    {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}}]}"#;
+
+const PODMAN: &str = r#"
+[network]
+network_backend = "cni"
+cni_plugin_dirs = ["/opt/cni/bin"]
+network_config_dir = "/etc/cni/net.d"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+[containers]
+log_driver = "k8s-file"
+"#;
+
+/// What there is of the VF when nobody has it.
+const LOOK: &str = "ls /sys/bus/pci/devices/0000:01:10.0/net && \
+    cat /sys/bus/pci/devices/0000:01:10.0/net/*/mtu && ip link show dev eth0 | sed -n '/^ *vf /p'";
+
+/// Returns the plugin under test: `$VIRTFN_CNI`, or the one that was built beside this test.
+fn plugin() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().unwrap();
+        let dir = test.parent().and_then(Path::parent).unwrap();
+        dir.join("virtfn-cni")
+    };
+    let path = std::env::var_os("VIRTFN_CNI").map_or_else(beside, PathBuf::from);
+    assert!(
+        path.exists(),
+        "no {}: build it with `cargo build -p cni`, or run `cargo xtask test --lab`",
+        path.display()
+    );
+    path
+}
+
+#[track_caller]
+fn run(machine: &Machine, line: &str) -> String {
+    machine.run(line).unwrap().check().unwrap()
+}
+
+/// Waits until a command succeeds, and returns what it writes.
+#[track_caller]
+fn eventually(machine: &Machine, line: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = machine.run(line).unwrap();
+        if output.exit.success() {
+            return output.check().unwrap();
+        }
+        let late = Instant::now() >= deadline;
+        assert!(!late, "`{line}` did not succeed:\n{}", output.text());
+        std::thread::park_timeout(Duration::from_millis(300));
+    }
+}
+
+/// Makes a VF, installs the plugins and the network, and makes a root file system for a container.
+fn prepare(machine: &Machine, engines: Option<&Path>, network: &str) {
+    if let Some(engines) = engines {
+        // Both are directories of the machine's one file system, and nothing is written there.
+        let line = format!(
+            "mount -t overlay overlay -o ro,lowerdir=/usr:{}/usr /usr",
+            engines.display()
+        );
+        run(machine, &line);
+    }
+    run(machine, "mount --make-rshared /");
+    make_vf(machine);
+    run(machine, "mkdir -p /etc/cni/net.d /etc/containers");
+    machine
+        .write("/etc/cni/net.d/10-blue.conflist", network.as_bytes())
+        .unwrap();
+    install(machine);
+    run(
+        machine,
+        "mkdir -p /root/rootfs/bin /root/rootfs/proc /root/rootfs/sys /root/rootfs/dev \
+             /root/rootfs/etc /root/rootfs/run /root/rootfs/tmp && \
+         cp $(command -v busybox) /root/rootfs/bin/ && ln -s busybox /root/rootfs/bin/sleep",
+    );
+}
+
+fn make_vf(machine: &Machine) {
+    run(
+        machine,
+        "ip link set eth0 up && echo 1 > /sys/class/net/eth0/device/sriov_numvfs",
+    );
+    eventually(machine, "ls /sys/class/net/eth0/device/virtfn0/net/*/mtu");
+}
+
+fn install(machine: &Machine) {
+    let install = format!(
+        "mkdir -p /opt/cni/bin && {} install /opt/cni/bin && \
+         ln -s /usr/lib/cni/host-local /usr/lib/cni/static /usr/lib/cni/tuning /opt/cni/bin",
+        plugin().display()
+    );
+    run(machine, &install);
+}
+
+/// Asserts that nothing of a container is left, once its engine is done with it.
+#[track_caller]
+fn assert_free(machine: &Machine, before: &str) {
+    machine.write("/root/before", before.as_bytes()).unwrap();
+    eventually(
+        machine,
+        &format!("({LOOK}) > /root/now; diff /root/before /root/now"),
+    );
+    let left = run(
+        machine,
+        "find /var/lib/cni/sriov /var/lib/cni/networks/blue /var/lib/virtfn/memo -type f \
+             -not -name '*lock' -not -name 'last_reserved*' 2>/dev/null; true",
+    );
+    assert_eq!(left, "");
+}
+
+#[test]
+fn containers_of_containerd_and_podman_reach_each_other() {
+    let lab = Lab::boot(&Topology::igb(2)).expect("these tests need the lab");
+    let engines = Assets::container_engines(&|text| eprintln!("{text}")).unwrap();
+    let (containerd, podman) = (&lab[0], &lab[1]);
+    prepare(containerd, engines.as_deref(), FOR_CONTAINERD);
+    prepare(podman, engines.as_deref(), FOR_PODMAN);
+    let before = [containerd, podman].map(|machine| run(machine, LOOK));
+
+    podman
+        .write("/etc/containers/containers.conf", PODMAN.as_bytes())
+        .unwrap();
+    let start = "podman --storage-driver=vfs run --detach --name b --network blue \
+                 --rootfs /root/rootfs /bin/sleep 3600";
+    run_long(podman, start);
+    let b = run_long(
+        podman,
+        "podman --storage-driver=vfs inspect --format '{{.State.Pid}}' b",
+    );
+    let inside_b = format!("nsenter --net=/proc/{}/ns/net", b.trim());
+    let shown = run(podman, &format!("{inside_b} ip address show dev eth0"));
+    for text in ["02:00:00:00:00:22", "192.0.2.22/24", "2001:db8::22/64"] {
+        assert!(shown.contains(text), "{text} is not in {shown}");
+    }
+    // Somebody had these addresses before, so what is known of them is wrong.
+    run(
+        podman,
+        &format!(
+            "for a in 192.0.2.11 2001:db8::11; do \
+             {inside_b} ip neighbour replace $a dev eth0 lladdr 02:00:00:00:00:99 nud stale; done; \
+             {inside_b} tcpdump -Z root -lni eth0 'arp or icmp6' > /root/seen 2> /root/tcpdump &"
+        ),
+    );
+    eventually(podman, "grep -q listening /root/tcpdump");
+
+    containerd
+        .write(
+            "/root/containerd.toml",
+            b"version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n",
+        )
+        .unwrap();
+    run(
+        containerd,
+        "mkdir -p /var/lib/containerd && mount -t tmpfs none /var/lib/containerd && \
+         (containerd -c /root/containerd.toml > /root/containerd.log 2>&1 &)",
+    );
+    eventually(containerd, "ctr version");
+    run(
+        containerd,
+        "(ctr run --cni --rootfs /root/rootfs a /bin/sleep 3600 < /dev/null > /root/ctr 2>&1 &)",
+    );
+    let a = eventually(
+        containerd,
+        "pid=$(ctr task ls | sed -n 's/^a  *\\([0-9]*\\) .*/\\1/p') && \
+         nsenter --net=/proc/$pid/ns/net ip -4 address show dev eth0 | grep -q 192.0.2.11 && \
+         echo $pid || { cat /root/ctr; false; }",
+    );
+    let inside_a = format!("nsenter --net=/proc/{}/ns/net", a.trim());
+    let shown = run(containerd, &format!("{inside_a} ip address show dev eth0"));
+    assert!(shown.contains("2001:db8::11/64"), "{shown}");
+    let mac = run(
+        containerd,
+        &format!("{inside_a} ip -o link show dev eth0 | sed 's/.*ether \\([^ ]*\\) .*/\\1/'"),
+    );
+    eventually(
+        containerd,
+        &format!("{inside_a} ip link show dev eth0 | grep -q 'mtu 1400'"),
+    );
+
+    // The neighbour was told, of both families, before anybody asked.
+    for address in ["192.0.2.11", "2001:db8::11"] {
+        let line = format!(
+            "{inside_b} ip neighbour show {address} | grep -q {} || {{ cat /root/seen; false; }}",
+            mac.trim()
+        );
+        eventually(podman, &line);
+    }
+    let seen = eventually(
+        podman,
+        "grep -q 'advertisement, tgt is 2001:db8::11' /root/seen && cat /root/seen",
+    );
+    let told = ["Announcement 192.0.2.11", "tell 192.0.2.11"];
+    assert!(told.iter().any(|text| seen.contains(text)), "{seen}");
+
+    for address in ["192.0.2.22", "2001:db8::22"] {
+        eventually(containerd, &format!("{inside_a} ping -c 1 -w 5 {address}"));
+    }
+    for address in ["192.0.2.11", "2001:db8::11"] {
+        eventually(podman, &format!("{inside_b} ping -c 1 -w 5 {address}"));
+    }
+
+    run_long(podman, "podman --storage-driver=vfs rm --force --time 0 b");
+    assert_free(podman, &before[1]);
+    // Here the namespace is gone before DEL is called, and DEL is told of none.
+    run_long(containerd, "ctr task kill --signal 9 a");
+    assert_free(containerd, &before[0]);
+    lab.power_off();
+}
+
+/// Runs what takes an emulated machine long.
+#[track_caller]
+fn run_long(machine: &Machine, line: &str) -> String {
+    let command = machine.command(["sh", "-c", line]).limit(PATIENCE);
+    command.output().unwrap().check().unwrap()
+}
+
+/// A network with addresses out of a range, for calls of the plugin itself.
+const PLAIN: &str = r#"{"cniVersion": "1.0.0", "name": "blue", "type": "sriov",
+  "deviceID": "0000:01:10.0", "vlan": 100, "ipam": {"type": "host-local", "subnet": "192.0.2.0/24"}}"#;
+
+/// Calls the plugin for a container, in a namespace of the same name.
+#[track_caller]
+fn call(machine: &Machine, command: &str, container: &str) -> String {
+    let line = format!(
+        "CNI_COMMAND={command} CNI_CONTAINERID={container} CNI_NETNS=/run/netns/{container} \
+         CNI_IFNAME=net1 CNI_PATH=/opt/cni/bin /opt/cni/bin/sriov < /root/network"
+    );
+    run(machine, &line)
+}
+
+#[test]
+fn what_a_container_had_before_a_reboot_is_free_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = Topology::igb(1).keeping(dir.path());
+    let lab = Lab::boot(&topology).expect("these tests need the lab");
+    let machine = &lab[0];
+    make_vf(machine);
+    install(machine);
+    machine.write("/root/network", PLAIN.as_bytes()).unwrap();
+    run(machine, "ip netns add a");
+    call(machine, "ADD", "a");
+    let boot = run(machine, "cat /proc/sys/kernel/random/boot_id");
+    let reserved = "ls /var/lib/cni/networks/blue | grep -c 192";
+    assert_eq!(run(machine, reserved), "1\n");
+    // Nobody calls DEL.
+    lab.power_off();
+
+    let lab = Lab::boot(&topology).unwrap();
+    let machine = &lab[0];
+    assert_ne!(run(machine, "cat /proc/sys/kernel/random/boot_id"), boot);
+    let kept = run(machine, "cat /var/lib/virtfn/ledger/*");
+    assert!(kept.contains(boot.trim()), "{kept}");
+    make_vf(machine);
+    let before = run(machine, LOOK);
+    run(machine, "ip netns add b");
+    call(machine, "ADD", "b");
+    assert_eq!(run(machine, reserved), "1\n", "of the former container");
+    let held = run(machine, "ip link show dev eth0 | sed -n '/^ *vf /p'");
+    assert!(held.contains("vlan 100"), "{held}");
+    // The runtime comes round to the DEL of the former container.
+    call(machine, "DEL", "a");
+    let still = run(machine, "ip link show dev eth0 | sed -n '/^ *vf /p'");
+    assert_eq!(still, held);
+    call(machine, "DEL", "b");
+    assert_free(machine, &before);
+    lab.power_off();
+}
