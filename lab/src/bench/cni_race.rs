@@ -106,8 +106,14 @@ impl CniRace {
         }
         let output = child.wait_with_output()?;
         let elapsed = begun.elapsed();
+        let is_tolerated = !output.status.success() && tolerated(plugin, command, &self.mode);
+        if is_tolerated {
+            // It leaves the file that says who has the VF, and whoever is next would believe it.
+            let file = format!("/var/lib/cni/sriov/pci/{}", slot.vf);
+            std::fs::remove_file(&file).with_context(|| format!("remove {file}"))?;
+        }
         ensure!(
-            output.status.success() || tolerated(plugin, command, &self.mode),
+            output.status.success() || is_tolerated,
             "{} {command} of {}: {}{}",
             plugin.name,
             slot.vf,
