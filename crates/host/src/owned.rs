@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 use api::crd::{PfRecord, SriovNetworkNodeStateStatus};
-use model::{Code, EswitchMode, Explain, Function, Mtu, PciAddress, PfDesired};
+use model::{Code, EswitchMode, Explain, Function, Mtu, PciAddress, PfDesired, SteeringMode};
 use policy::{Original, Owned};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -279,6 +279,8 @@ pub(crate) fn initial(bytes: &[u8]) -> BTreeMap<PciAddress, Original> {
             mtu: nic.mtu.and_then(|mtu| Mtu::new(u32::try_from(mtu).ok()?)),
             eswitch: nic.eswitch_mode.and_then(|mode| mode.parse().ok()),
             autoprobe: None,
+            tc_offload: None,
+            steering: None,
         };
         Some((nic.pci_address.parse().ok()?, original))
     })
@@ -296,6 +298,10 @@ struct Note {
     eswitch: Option<EswitchMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     autoprobe: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tc_offload: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steering: Option<SteeringMode>,
 }
 
 impl Note {
@@ -307,6 +313,8 @@ impl Note {
             mtu: original.mtu,
             eswitch: original.eswitch,
             autoprobe: original.autoprobe,
+            tc_offload: original.tc_offload,
+            steering: original.steering,
         }
     }
 
@@ -327,6 +335,8 @@ impl From<Note> for Original {
             mtu: note.mtu,
             eswitch: note.eswitch,
             autoprobe: note.autoprobe,
+            tc_offload: note.tc_offload,
+            steering: note.steering,
         }
     }
 }

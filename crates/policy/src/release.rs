@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Desired, EswitchMode, Function, Holder, Inventory, LinkType, Mtu, NetnsTarget, PciAddress,
-    PfFacts, PfPlan, PlannedStep, Price, Step,
+    PfFacts, PfPlan, PlannedStep, Price, SteeringMode, Step,
 };
 
 use crate::resolve::why_unusable;
@@ -47,6 +47,10 @@ pub struct Original {
     pub eswitch: Option<EswitchMode>,
     /// Did new VFs get a driver by themselves?
     pub autoprobe: Option<bool>,
+    /// Did its netdev hand rules of tc to the hardware?
+    pub tc_offload: Option<bool>,
+    /// How its eswitch steered packets.
+    pub steering: Option<SteeringMode>,
 }
 
 impl Original {
@@ -58,6 +62,8 @@ impl Original {
             mtu: pf.netdev().and_then(|netdev| Mtu::new(netdev.mtu)),
             eswitch: facts.and_then(|facts| facts.eswitch),
             autoprobe: facts.and_then(|facts| facts.autoprobe),
+            tc_offload: facts.and_then(|facts| facts.tc_offload),
+            steering: facts.and_then(|facts| facts.steering),
         }
     }
 }
@@ -132,6 +138,8 @@ fn give_back(seen: &Inventory, pf: &Function, facts: &PfFacts, owned: &Owned) ->
     }
     let changes = [
         eswitch(pf, facts, owned),
+        steering(pf, facts, owned),
+        tc_offload(pf, facts, owned),
         mtu(pf, owned),
         autoprobe(pf, facts, owned),
     ];
@@ -152,19 +160,53 @@ struct Change {
     undo: Option<Step>,
 }
 
-fn eswitch(pf: &Function, facts: &PfFacts, owned: &Owned) -> Option<Change> {
+/// Returns the mode that a PF gets back; `None` when it keeps the one that it has.
+fn former_mode(facts: &PfFacts, owned: &Owned) -> Option<EswitchMode> {
     let has = facts.eswitch?;
     let former = owned.original.eswitch.or_else(|| {
         (owned.given_eswitch == Some(EswitchMode::Switchdev)).then_some(EswitchMode::Legacy)
     });
+    former.filter(|mode| *mode != has)
+}
+
+fn eswitch(pf: &Function, facts: &PfFacts, owned: &Owned) -> Option<Change> {
+    let has = facts.eswitch?;
     let set = |mode| Step::SetEswitch {
         pf: pf.address,
         mode,
     };
-    let mode = former.filter(|mode| *mode != has)?;
     Some(Change {
-        step: set(mode),
+        step: set(former_mode(facts, owned)?),
         before: has.to_string(),
+        undo: Some(set(has)),
+    })
+}
+
+/// It can be changed in legacy mode only.
+fn steering(pf: &Function, facts: &PfFacts, owned: &Owned) -> Option<Change> {
+    let mode = former_mode(facts, owned).or(facts.eswitch);
+    let has = facts
+        .steering
+        .filter(|_| mode == Some(EswitchMode::Legacy))?;
+    let former = owned.original.steering.filter(|former| *former != has)?;
+    let set = |mode| Step::SetSteering {
+        pf: pf.address,
+        mode,
+    };
+    Some(Change {
+        step: set(former),
+        before: format!("flow_steering_mode {has}"),
+        undo: Some(set(has)),
+    })
+}
+
+fn tc_offload(pf: &Function, facts: &PfFacts, owned: &Owned) -> Option<Change> {
+    let has = facts.tc_offload?;
+    let on = owned.original.tc_offload.filter(|on| *on != has)?;
+    let set = |on| Step::SetTcOffload { pf: pf.address, on };
+    Some(Change {
+        step: set(on),
+        before: if has { "on" } else { "off" }.to_owned(),
         undo: Some(set(has)),
     })
 }

@@ -70,6 +70,7 @@ fn what_the_pf_had_at_first_comes_back() {
             mtu: Mtu::new(4000),
             eswitch: Some(EswitchMode::Switchdev),
             autoprobe: Some(true),
+            ..Original::default()
         },
         ..ours()
     };
@@ -83,6 +84,40 @@ fn what_the_pf_had_at_first_comes_back() {
       legacy -> set eswitch mode switchdev
       mtu 9000 -> set mtu 4000
       off -> give drivers to new VFs
+    ");
+}
+
+#[test]
+fn a_switch_that_was_none_at_first_is_none_again() {
+    let seen = inventory([mlx5("0000:3b:00.0", "ens1").facts(|facts| {
+        facts.eswitch = Some(EswitchMode::Switchdev);
+        facts.tc_offload = Some(true);
+        facts.steering = Some(SteeringMode::Smfs);
+    })]);
+    let had = |eswitch| {
+        let original = Original {
+            eswitch: Some(eswitch),
+            tc_offload: Some(false),
+            steering: Some(SteeringMode::Dmfs),
+            ..Original::default()
+        };
+        let record = Owned { original, ..ours() };
+        told(&release(
+            &seen,
+            &Desired::default(),
+            &owned([("0000:3b:00.0", record)]),
+        ))
+    };
+    insta::assert_snapshot!(had(EswitchMode::Legacy), @r"
+    0000:3b:00.0 ens1
+      switchdev -> set eswitch mode legacy
+      flow_steering_mode smfs -> set flow_steering_mode dmfs
+      on -> set hw-tc-offload off
+    ");
+    // A switch does not change how it steers.
+    insta::assert_snapshot!(had(EswitchMode::Switchdev), @r"
+    0000:3b:00.0 ens1
+      on -> set hw-tc-offload off
     ");
 }
 
@@ -199,7 +234,13 @@ proptest! {
             externally_managed: false,
             given_mtu: given.and_then(Mtu::new),
             given_eswitch: Some(mode),
-            original: Original { mtu: original.and_then(Mtu::new), eswitch: None, autoprobe },
+            original: Original {
+                mtu: original.and_then(Mtu::new),
+                autoprobe,
+                tc_offload: Some(true),
+                steering: Some(SteeringMode::Smfs),
+                ..Original::default()
+            },
         };
         let records = owned([("0000:3b:00.0", record)]);
         let mut host = FakeHost::new(seen.clone());
