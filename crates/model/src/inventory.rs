@@ -428,7 +428,8 @@ pub struct Holder {
     /// Through which door it was given.
     pub kind: HolderKind,
     /// Identity at that door: a container id, a claim, the namespace for a plain attach, or for the
-    /// host the interface above; `default-route` or `address` when there is none.
+    /// host the interface above; `default-route` or `address` when there is none. For somebody
+    /// unknown, why that is so.
     pub id: String,
     /// Name of the interface that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -437,7 +438,10 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.id)?;
+        match self.kind {
+            HolderKind::Unknown => write!(f, "somebody unknown ({})", self.id),
+            kind => write!(f, "{kind} {}", self.id),
+        }?;
         self.interface
             .as_ref()
             .map_or(Ok(()), |name| write!(f, " as {name}"))
@@ -464,6 +468,8 @@ pub enum HolderKind {
     Device,
     /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address.
     Host,
+    /// Perhaps somebody has it: what is on record of it cannot be read.
+    Unknown,
 }
 
 impl fmt::Display for HolderKind {
@@ -477,6 +483,7 @@ impl fmt::Display for HolderKind {
             Self::Vfio => "vfio",
             Self::Device => "device",
             Self::Host => "host",
+            Self::Unknown => "unknown",
         })
     }
 }

@@ -18,7 +18,7 @@ use model::{
     PlannedStep, Price, RebootReason, Step,
 };
 
-use crate::kernel::{KernelFacts, KernelNeeds, needs};
+use crate::kernel::{KernelArgument, KernelFacts, KernelNeeds, needs};
 use crate::plan::{guid_errors, plan_with};
 use crate::vendor::mellanox::{
     self, FirmwareChange, FirmwareError, FirmwareReport, Fit, WantedNic,
@@ -40,8 +40,8 @@ pub struct Circumstances {
     pub firmware: BTreeMap<PciAddress, Result<FirmwareReport, String>>,
     /// What keeps the RDMA mode; `None` when that could not be told.
     pub rdma: Option<RdmaFacts>,
-    /// PFs for whose VFs the kernel had no memory space.
-    pub starved: BTreeSet<PciAddress>,
+    /// PFs for so many VFs of which the kernel had no memory space since it was started.
+    pub starved: BTreeMap<PciAddress, u16>,
     /// The administrator's file of GUIDs; `None` when there is none, and they are derived.
     pub guids: Option<Vec<GuidRule>>,
 }
@@ -105,7 +105,7 @@ impl Decision {
 #[must_use]
 pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Decision {
     let guids = known.guids.as_deref();
-    let mut all = plan_with(seen, wanted, guids);
+    let mut all = plan_with(seen, wanted, guids, &known.owned);
     for pf in wanted.pfs.values().filter(|pf| !pf.externally_managed) {
         mend_autoprobe(&mut all, seen, pf, known.owned.get(&pf.pf));
     }
@@ -113,18 +113,24 @@ pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Deci
     let released = release.plans.iter().map(|plan| plan.pf).collect();
     all.pfs.extend(release.plans);
     all.pfs.sort_by_key(|plan| plan.pf);
+    let starved = starved(seen, wanted, known);
     let kernel = known
         .kernel
         .as_ref()
-        .map(|facts| needs(wanted, facts, &known.starved))
+        .map(|facts| needs(wanted, facts, &starved))
         .unwrap_or_default();
     let firmware: Vec<FirmwareNeed> = mellanox::lacking(seen, wanted)
         .iter()
         .map(|nic| firmware_need(nic, known.firmware.get(&nic.nic)))
         .chain(firmware_back(seen, wanted, known))
         .collect();
-    if let Some(reason) = kernel.reboot() {
+    let is_for_space = |argument: &KernelArgument| *argument == KernelArgument::pci_realloc();
+    if let Some(reason) = kernel.reboot_for(|argument| !is_for_space(argument)) {
         all.pfs.iter_mut().for_each(|pf| postpone_vfio(pf, &reason));
+    }
+    if let Some(reason) = kernel.reboot_for(is_for_space) {
+        let waiting = all.pfs.iter_mut().filter(|pf| starved.contains(&pf.pf));
+        waiting.for_each(|pf| postpone_vfs(pf, &reason));
     }
     for change in firmware.iter().filter_map(|need| need.change.as_ref().ok()) {
         if let Some(reason) = change.reboot() {
@@ -176,6 +182,11 @@ fn mend_autoprobe(all: &mut Plan, seen: &Inventory, wanted: &PfDesired, owned: O
     let Some(plan) = all.pfs.get_mut(at) else {
         return;
     };
+    let mends = |planned: &PlannedStep| matches!(planned.step, Step::SetAutoprobe { on: true, .. });
+    if plan.steps.iter().any(mends) {
+        // New VFs, which a policy or nobody is for, get their drivers from the plan itself.
+        return;
+    }
     let goes = |planned: &PlannedStep| matches!(planned.step, Step::SetNumVfs { count: 0, .. });
     let stay = !plan.steps.iter().any(goes);
     let free = |step, before: Option<&str>, undo| PlannedStep {
@@ -234,6 +245,19 @@ fn firmware_back(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> V
     nics.into_iter().filter_map(need).collect()
 }
 
+/// Returns the PFs that still lack VFs for which the kernel had no memory space. Fewer than it had none
+/// for may do.
+fn starved(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> BTreeSet<PciAddress> {
+    let is_starved = |(pf, had_none_for): &(&PciAddress, &u16)| {
+        let has = seen.get(**pf).and_then(Function::pf);
+        let wanted = wanted.pfs.get(pf).map(|wanted| wanted.num_vfs);
+        has.zip(wanted)
+            .is_some_and(|(has, wanted)| wanted > has.num_vfs && wanted >= **had_none_for)
+    };
+    let starved = known.starved.iter().filter(is_starved);
+    starved.map(|(pf, _)| *pf).collect()
+}
+
 /// Are more VFs wanted of a PF than it offers?
 fn lacks_vfs(seen: &Inventory, wanted: &Desired, pf: PciAddress) -> bool {
     let offered = seen.get(pf).and_then(Function::pf);
@@ -262,9 +286,13 @@ fn postpone_vfio(pf: &mut PfPlan, reason: &RebootReason) {
 fn postpone_vfs(pf: &mut PfPlan, reason: &RebootReason) {
     for planned in &mut pf.steps {
         let is_of_pf = planned.step.function() == pf.pf;
+        // Autoprobe is only off while VFs are made.
         let is_for_vfs = matches!(
             planned.step,
-            Step::SetNumVfs { .. } | Step::SetEswitch { .. } | Step::SetSteering { .. }
+            Step::SetNumVfs { .. }
+                | Step::SetAutoprobe { .. }
+                | Step::SetEswitch { .. }
+                | Step::SetSteering { .. }
         );
         if !is_of_pf || is_for_vfs {
             planned.price.reboot = Some(reason.clone());

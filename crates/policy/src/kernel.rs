@@ -145,8 +145,17 @@ impl KernelNeeds {
     /// Returns why a reboot is needed; advised arguments alone are no reason.
     #[must_use]
     pub fn reboot(&self) -> Option<RebootReason> {
+        self.reboot_for(|_| true)
+    }
+
+    /// Returns why a reboot is needed, as far as some arguments are the reason.
+    pub(crate) fn reboot_for(
+        &self,
+        is_meant: impl Fn(&KernelArgument) -> bool,
+    ) -> Option<RebootReason> {
         let is_needed = |need: &&ArgumentNeed| need.urgency == Urgency::Needed;
         let needed = self.arguments.iter().filter(is_needed);
+        let needed = needed.filter(|need| is_meant(&need.argument));
         let needed: Vec<String> = needed.map(|need| need.argument.to_string()).collect();
         (!needed.is_empty()).then_some(RebootReason::KernelArguments(needed))
     }

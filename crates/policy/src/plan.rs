@@ -34,11 +34,14 @@ mod vfs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use model::{
     Desired, Function, GuidRule, Holder, Inventory, Netdev, NetnsTarget, PciAddress, PfDesired,
     PfFacts, PfPlan, Plan, PlannedStep, Price, Step,
 };
 
+use crate::Owned;
 pub(crate) use guids::guid_errors;
 
 /// The administrator's file of GUIDs, `None` when there is none.
@@ -47,14 +50,21 @@ pub(crate) type Guids<'a> = Option<&'a [GuidRule]>;
 /// Plans what leads from `seen` to `wanted`. Nothing to do is an empty plan.
 #[must_use]
 pub fn plan(seen: &Inventory, wanted: &Desired) -> Plan {
-    plan_with(seen, wanted, None)
+    plan_with(seen, wanted, None, &BTreeMap::new())
 }
 
-/// Plans with a file of GUIDs.
-pub(crate) fn plan_with(seen: &Inventory, wanted: &Desired, guids: Guids<'_>) -> Plan {
+/// Plans with a file of GUIDs, and with what is on record of PFs.
+pub(crate) fn plan_with(
+    seen: &Inventory,
+    wanted: &Desired,
+    guids: Guids<'_>,
+    owned: &BTreeMap<PciAddress, Owned>,
+) -> Plan {
     let pfs = wanted.pfs.values().filter_map(|wanted| {
         let pf = seen.get(wanted.pf)?;
         let mut planner = Planner::new(seen, pf, pf.pf()?, wanted, guids);
+        let original = owned.get(&pf.address).map(|owned| owned.original);
+        planner.probed_at_first = original.is_some_and(|had| had.autoprobe == Some(true));
         if !wanted.externally_managed {
             planner.pf();
         }
@@ -80,6 +90,9 @@ struct Planner<'a> {
     plan: PfPlan,
     /// Will the VFs that are seen be gone?
     are_new: bool,
+    /// Did new VFs get drivers by themselves before the PF was configured? If they do not now, a process
+    /// died while it bound VFs one by one.
+    probed_at_first: bool,
     /// Are new VFs bound one by one, with autoprobe off meanwhile?
     by_hand: bool,
     /// Have the VFs that are seen lost their drivers, because the eswitch is switched around them?
@@ -108,10 +121,11 @@ impl<'a> Planner<'a> {
                 pf: pf.address,
                 name: pf.netdev_name().cloned(),
                 steps: Vec::new(),
-                vfs: std::collections::BTreeMap::new(),
+                vfs: BTreeMap::new(),
                 is_cut: false,
             },
             are_new: false,
+            probed_at_first: false,
             by_hand: false,
             are_unbound: false,
             is_switched_late: false,

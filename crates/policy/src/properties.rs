@@ -22,6 +22,7 @@ enum Past {
     Nothing,
     Vfio,
     Unbound,
+    Overridden,
     Held,
     Vdpa,
 }
@@ -40,6 +41,7 @@ fn hosts() -> impl Strategy<Value = FakeHost> {
         4 => Just(Past::Nothing),
         1 => Just(Past::Vfio),
         1 => Just(Past::Unbound),
+        1 => Just(Past::Overridden),
         1 => Just(Past::Held),
         1 => Just(Past::Vdpa),
     ];
@@ -97,6 +99,7 @@ fn befall(host: &mut FakeHost, vf: PciAddress, past: Past) {
             .perform(&bind(BindTarget::Driver(parsed("vfio-pci"))))
             .unwrap(),
         Past::Unbound => host.perform(&bind(BindTarget::Nothing)).unwrap(),
+        Past::Overridden => host.set_driver_override(vf, Some(parsed("vfio-pci"))),
         Past::Held => host.set_holder(vf, Some(holder())),
         Past::Vdpa => {
             let kind = Some(VdpaKind::Vhost);

@@ -24,7 +24,7 @@ impl KernelArgument {
         Self("iommu=pt".to_owned())
     }
 
-    pub(super) fn pci_realloc() -> Self {
+    pub(crate) fn pci_realloc() -> Self {
         Self("pci=realloc".to_owned())
     }
 

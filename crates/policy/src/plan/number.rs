@@ -154,9 +154,13 @@ impl Planner<'_> {
             return;
         }
         let is_on = self.facts.autoprobe == Some(true);
-        self.by_hand = is_on && self.is_better_by_hand();
-        if self.by_hand {
+        let was_left_off = self.facts.autoprobe == Some(false) && self.probed_at_first;
+        self.by_hand = (is_on || was_left_off) && self.is_better_by_hand();
+        if self.by_hand && is_on {
             self.autoprobe(false);
+        }
+        if was_left_off && !self.by_hand && !self.is_switched_late {
+            self.autoprobe(true);
         }
         self.step(
             Step::SetNumVfs { pf, count },

@@ -207,3 +207,25 @@ fn a_pf_of_somebody_else_is_not_written_to() {
       1-2  vf 0-1: bind to vfio-pci   was igbvf
     ");
 }
+
+#[test]
+fn an_override_that_a_killed_process_left_is_cleared_unless_the_vf_is_held() {
+    let mut host = FakeHost::new(inventory([igb(PF, "ens1").with_vfs(2)]));
+    for vf in ["0000:01:10.0", "0000:01:10.2"] {
+        host.set_driver_override(parsed(vf), Some(parsed("vfio-pci")));
+    }
+    host.set_holder(parsed("0000:01:10.2"), Some(held()));
+    insta::assert_snapshot!(planned(&mut host, &[policy("a", &["ens1"], 2)]), @r"
+    pf ens1 0000:01:00.0   traffic kept, no drain
+      1  vf 0: bind to the kernel's driver   was igbvf, with an override for vfio-pci
+    ");
+    let left = |vf| {
+        host.inventory()
+            .get(parsed(vf))
+            .unwrap()
+            .driver_override
+            .clone()
+    };
+    assert_eq!(left("0000:01:10.0"), None);
+    assert_eq!(left("0000:01:10.2"), Some(parsed("vfio-pci")));
+}

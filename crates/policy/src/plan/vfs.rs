@@ -149,6 +149,7 @@ impl<'a> Planner<'a> {
                     None => self.facts.autoprobe != Some(false) && gets_it,
                 };
                 if is_right {
+                    self.clear_override(vf);
                     self.rebind_for_guid(vf);
                     return;
                 }
@@ -174,6 +175,23 @@ impl<'a> Planner<'a> {
             to: driver_of(seen),
         });
         self.priced(Step::Bind { function, to }, Some(before), undo, price);
+    }
+
+    /// Lets the kernel choose a VF's driver again, where a process died after it had said otherwise. The
+    /// right driver is bound, so that nothing but the next bind would notice; of a VF that somebody has
+    /// it waits.
+    fn clear_override(&mut self, vf: &Wanted<'_>) {
+        let Some(seen) = vf.seen else { return };
+        let is_held = seen.vf().is_some_and(|facts| facts.holder.is_some());
+        let (Some(driver), Some(other)) = (&seen.driver, &seen.driver_override) else {
+            return;
+        };
+        if driver != other && !is_held {
+            let before = format!("{driver}, with an override for {other}");
+            let function = vf.address;
+            let to = BindTarget::Default;
+            self.step(Step::Bind { function, to }, Some(before), None);
+        }
     }
 
     /// Lets a driver that runs read a new GUID. It is nobody's: a VF that is held keeps its GUID.

@@ -208,7 +208,9 @@ fn held_outside(candidate: &Candidate<'_>, held: &Held) -> Option<Holder> {
         HolderKind::Attach | HolderKind::Docker | HolderKind::Claim => true,
         // The CNI plugin works for pods, and the kubelet knows of them.
         HolderKind::Cni => false,
-        HolderKind::Namespace | HolderKind::Vfio | HolderKind::Device => held.complete,
+        HolderKind::Namespace | HolderKind::Vfio | HolderKind::Device | HolderKind::Unknown => {
+            held.complete
+        }
         // The pool says by itself whether it offers what the node uses.
         HolderKind::Host => false,
     };
