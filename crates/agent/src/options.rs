@@ -32,7 +32,7 @@ pub struct Options {
     /// The host.
     pub open_host: OpenHost,
     /// Told of what is done, for tests that end the process there.
-    pub checkpoints: Arc<dyn Checkpoints + Send>,
+    pub checkpoints: Arc<dyn Checkpoints>,
 }
 
 /// Directories that the kubelet and the container runtime share with us.

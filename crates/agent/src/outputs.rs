@@ -28,7 +28,7 @@ pub(crate) struct Outputs {
     written: BTreeMap<String, String>,
     /// The nodes of devices, with CDI: those that they had last.
     nodes: BTreeMap<(ResourceName, DeviceId), Vec<DeviceNode>>,
-    checkpoints: Arc<dyn Checkpoints + Send>,
+    checkpoints: Arc<dyn Checkpoints>,
 }
 
 /// What a file should say.
@@ -49,11 +49,7 @@ pub(crate) struct OutputError {
 }
 
 impl Outputs {
-    pub(crate) fn new(
-        dirs: Dirs,
-        delivery: Delivery,
-        checkpoints: Arc<dyn Checkpoints + Send>,
-    ) -> Self {
+    pub(crate) fn new(dirs: Dirs, delivery: Delivery, checkpoints: Arc<dyn Checkpoints>) -> Self {
         Self {
             dirs,
             delivery,

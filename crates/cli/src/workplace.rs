@@ -1,6 +1,7 @@
 //! What commands that change a host work with: its files, virtfn's records and locks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use host::{
     AccessError, BootId, Checkpoints, Engine, HostRoot, Ledger, Linux, StateDir, Uninterrupted,
@@ -21,7 +22,7 @@ pub(crate) struct Workplace {
     /// Who has what.
     pub(crate) ledger: Ledger,
     /// Where tests may kill the process.
-    pub(crate) checkpoints: Box<dyn Checkpoints>,
+    pub(crate) checkpoints: Arc<dyn Checkpoints>,
 }
 
 /// Where a workplace is, as the command line says it.
@@ -58,7 +59,7 @@ impl Site {
     }
 
     /// Returns what is told of each checkpoint.
-    pub(crate) fn checkpoints(&self) -> Box<dyn Checkpoints + Send> {
+    pub(crate) fn checkpoints(&self) -> Arc<dyn Checkpoints> {
         checkpoints(self.kill_at)
     }
 
@@ -108,7 +109,9 @@ impl Workplace {
     /// Opens the host once more: each thread has its own.
     pub(crate) fn linux(&self) -> Result<Linux, AccessError> {
         let root = HostRoot::open(self.root.path())?;
-        Ok(Linux::at(root).with_ledger(self.ledger.clone()))
+        Ok(Linux::at(root)
+            .with_ledger(self.ledger.clone())
+            .with_checkpoints(Arc::clone(&self.checkpoints)))
     }
 
     /// Opens the host once more, for a caller that expects an observation to fail.
@@ -140,14 +143,14 @@ pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
 }
 
 #[cfg(feature = "kill-points")]
-fn checkpoints(kill_at: u32) -> Box<dyn Checkpoints + Send> {
+fn checkpoints(kill_at: u32) -> Arc<dyn Checkpoints> {
     match kill_at {
-        0 => Box::new(Uninterrupted),
-        nth => Box::new(host::KillAt::new(nth)),
+        0 => Arc::new(Uninterrupted),
+        nth => Arc::new(host::KillAt::new(nth)),
     }
 }
 
 #[cfg(not(feature = "kill-points"))]
-fn checkpoints(_kill_at: u32) -> Box<dyn Checkpoints + Send> {
-    Box::new(Uninterrupted)
+fn checkpoints(_kill_at: u32) -> Arc<dyn Checkpoints> {
+    Arc::new(Uninterrupted)
 }

@@ -115,7 +115,9 @@ pub fn apply<H: Host>(
         pfs.extend(work::all_pfs(work, todo, tell));
         context.checkpoints.passed(Checkpoint::Unconfirmed);
         let failed = pfs.iter().filter(|pf| !pf.is_complete()).count();
-        journal.end(u32::try_from(failed).unwrap_or(u32::MAX))?;
+        if let Some(error) = journal.end(u32::try_from(failed).unwrap_or(u32::MAX)) {
+            tell(Event::NotWritten(error));
+        }
         context.checkpoints.passed(Checkpoint::Confirmed);
     }
     pfs.extend(keep_records(context, &seen, &fresh, &pfs));

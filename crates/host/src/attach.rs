@@ -34,8 +34,9 @@ pub use error::{AttachError, DetachError, HealError, StepFault};
 use request::{asked, before, netns_of};
 
 use crate::Checkpoint;
+use crate::autoprobe;
 use crate::engine::{Engine, PATIENCE};
-use crate::ledger::{Claim, Damage, Happening, Record, RecordedStep, Stage, now};
+use crate::ledger::{Claim, Damage, Happening, Record, RecordedStep, Stage, now, somebody};
 use crate::lock::{Lock, LockOf, exclusive, shared};
 use crate::undo::{UndoError, take_back};
 
@@ -61,7 +62,7 @@ pub struct Attached {
 /// A VF was taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detached {
-    /// From whom.
+    /// From whom; somebody unknown when the record was damaged and the VF at home.
     pub holder: Holder,
     /// What was taken back, in this order.
     pub undone: Vec<Step>,
@@ -94,6 +95,14 @@ impl<H: Host> Engine<'_, H> {
 
         let seen = self.host.observe(Scope::Function(vf))?;
         let AttachPlan { steps, notes, .. } = policy::attach(&seen, request)?;
+        if locked.damage.as_ref().is_some_and(|damage| !damage.is_void) {
+            // It is seen nowhere else, but a process may have it that did not open it yet.
+            return Err(AttachError::InUse {
+                vf,
+                holder: somebody("its record is damaged"),
+                netns: None,
+            });
+        }
         let claim = claim(&seen, request, &steps)?;
         let pf = claim.pf;
         record.claim = Some(claim);
@@ -142,6 +151,11 @@ impl<H: Host> Engine<'_, H> {
         if damage.is_some() && record.claim.is_none() {
             // It is at home, so that a free record says all there is to say.
             self.ledger.write_free(&record)?;
+            return Ok(Detached {
+                holder: somebody("its record is damaged"),
+                undone: Vec::new(),
+                damage,
+            });
         }
         let Some(claim) = &mut record.claim else {
             return Err(DetachError::NotAttached { vf });
@@ -193,14 +207,18 @@ impl<H: Host> Engine<'_, H> {
     }
 
     /// Locks a VF, and its PF against a change of its VFs, and opens the VF's record.
-    fn lock_vf(&self, vf: PciAddress) -> Result<Locked, LockVfError> {
+    fn lock_vf(&mut self, vf: PciAddress) -> Result<Locked, LockVfError> {
+        let is_void = self.ledger.is_of_former_boot(vf);
         let lock = exclusive(self.state, LockOf::Vf(vf), PATIENCE)?;
         let pf = self.ground.pf_of(vf);
-        let pf = pf.map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE));
-        let (record, damage) = self.ledger.open(vf)?;
+        let pf_lock = pf.map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE));
+        let (record, damage) = self.ledger.open(vf, is_void)?;
+        if let Some(pf) = pf {
+            autoprobe::settle(self.host, self.state, pf, self.checkpoints);
+        }
         Ok(Locked {
             _vf: lock,
-            _pf: pf.transpose()?,
+            _pf: pf_lock.transpose()?,
             record,
             damage,
         })

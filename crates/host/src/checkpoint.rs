@@ -15,6 +15,8 @@ pub enum Checkpoint {
     Owned,
     /// The record that the PF is ours is gone.
     Disowned,
+    /// One of the writes of a step that binds a driver was made.
+    DriverWrite,
     /// A step was made.
     StepMade,
     /// A step was taken back.
@@ -42,7 +44,7 @@ pub enum Checkpoint {
 }
 
 /// Told of each checkpoint as it is passed.
-pub trait Checkpoints: Sync {
+pub trait Checkpoints: Send + Sync {
     /// Returns, unless the process is to die here.
     fn passed(&self, at: Checkpoint);
 }

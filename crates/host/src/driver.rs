@@ -6,7 +6,9 @@
 //!
 //! - `drivers_probe` succeeds even when no driver bound, so the result is always read again.
 //! - While the PF's `sriov_drivers_autoprobe` is off, a VF binds only with an override; to let the
-//!   kernel choose, autoprobe is on for that moment.
+//!   kernel choose, autoprobe is on for that moment ([`autoprobe`]).
+//! - Killed between two writes, a function can have an override that its driver is not, or no driver;
+//!   the next bind goes on from there, and a plan sees both.
 //! - Unbinding from VFIO waits for the process that has the device open.
 
 use std::time::Duration;
@@ -14,8 +16,10 @@ use std::time::Duration;
 use model::{BindTarget, DriverName, PciAddress};
 use netlink::Events;
 
+use crate::autoprobe;
+use crate::checkpoint::Checkpoint;
 use crate::modprobe::modprobe;
-use crate::perform::{Fault, device};
+use crate::perform::{Fault, Tools, device};
 use crate::root::HostRoot;
 use crate::wait;
 
@@ -40,61 +44,73 @@ pub(crate) fn bound(root: &HostRoot, function: PciAddress) -> Option<DriverName>
 }
 
 /// Binds a function as asked for.
-pub(crate) fn bind(root: &HostRoot, function: PciAddress, to: &BindTarget) -> Result<(), Fault> {
-    if !root.exists(&device(function)) {
+pub(crate) fn bind(tools: &Tools<'_>, function: PciAddress, to: &BindTarget) -> Result<(), Fault> {
+    if !tools.root.exists(&device(function)) {
         return Err(Fault::no_device());
     }
     match to {
-        BindTarget::Nothing => unbind(root, function),
-        BindTarget::Driver(driver) => bind_to(root, function, driver),
-        BindTarget::Default => bind_to_default(root, function),
+        BindTarget::Nothing => unbind(tools.root, function),
+        BindTarget::Driver(driver) => bind_to(tools, function, driver),
+        BindTarget::Default => bind_to_default(tools, function),
     }
 }
 
 /// Takes the driver away and gives it back. A function that has none, because somebody died between
 /// the two, is given one.
-pub(crate) fn rebind(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
+pub(crate) fn rebind(tools: &Tools<'_>, function: PciAddress) -> Result<(), Fault> {
+    let root = tools.root;
     match bound(root, function) {
-        None => bind_to_default(root, function),
+        None => bind_to_default(tools, function),
         Some(driver) => {
             unbind(root, function)?;
+            passed(tools);
             let mut events = Events::open()?;
-            probe(root, function, overridden(root, function).is_some())?;
+            probe(tools, function, overridden(root, function).is_some())?;
             await_bound(root, &mut events, function, |now| *now == driver)?
                 .map_err(|now| not_bound(root, function, &driver, now))
         }
     }
 }
 
-fn bind_to(root: &HostRoot, function: PciAddress, driver: &DriverName) -> Result<(), Fault> {
+fn passed(tools: &Tools<'_>) {
+    tools.checkpoints.passed(Checkpoint::DriverWrite);
+}
+
+fn bind_to(tools: &Tools<'_>, function: PciAddress, driver: &DriverName) -> Result<(), Fault> {
+    let root = tools.root;
     if bound(root, function).as_ref() == Some(driver) {
         return Ok(());
     }
     // Before anything is taken away: is there such a driver?
     load(root, driver)?;
     set_override(root, function, Some(driver))?;
+    passed(tools);
     unbind(root, function)?;
+    passed(tools);
     let mut events = Events::open()?;
-    probe(root, function, true)?;
+    probe(tools, function, true)?;
     await_bound(root, &mut events, function, |now| now == driver)?
         .map_err(|now| not_bound(root, function, driver, now))
 }
 
-fn bind_to_default(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
+fn bind_to_default(tools: &Tools<'_>, function: PciAddress) -> Result<(), Fault> {
+    let root = tools.root;
     let was_overridden = overridden(root, function);
     if was_overridden.is_some() {
         set_override(root, function, None)?;
+        passed(tools);
     }
     match bound(root, function) {
         // It is there because of the override, or takes devices from the kernel's own drivers.
         Some(driver) if driver.is_user_space() || was_overridden.as_ref() == Some(&driver) => {
             unbind(root, function)?;
+            passed(tools);
         }
         Some(_) => return Ok(()),
         None => {}
     }
     let mut events = Events::open()?;
-    probe(root, function, false)?;
+    probe(tools, function, false)?;
     if bound(root, function).is_none() {
         // The module may not be loaded: its name is in the device's alias.
         let alias = root.read_text(&format!("{}/modalias", device(function)))?;
@@ -103,7 +119,7 @@ fn bind_to_default(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
                 "install the kernel module for the device, such as igbvf, iavf or mlx5_core",
             ));
         }
-        probe(root, function, false)?;
+        probe(tools, function, false)?;
     }
     await_bound(root, &mut events, function, |now| !now.is_user_space())?.map_err(|now| {
         let now = now.map_or("no driver".to_owned(), |now| now.to_string());
@@ -140,16 +156,14 @@ fn unbind(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
 }
 
 /// Lets the kernel bind a driver, with autoprobe on for that moment unless an override is there.
-fn probe(root: &HostRoot, function: PciAddress, has_override: bool) -> Result<(), Fault> {
-    let autoprobe = format!("{}/physfn/sriov_drivers_autoprobe", device(function));
-    let is_off = !has_override && root.read_text(&autoprobe).is_ok_and(|on| on == "0");
-    if is_off {
-        root.write(&autoprobe, "1")?;
-    }
-    let outcome = wait::write_slow(root, PROBE, &function.to_string(), PROBE_PATIENCE);
-    if is_off {
-        root.write(&autoprobe, "0")?;
-    }
+fn probe(tools: &Tools<'_>, function: PciAddress, has_override: bool) -> Result<(), Fault> {
+    let root = tools.root;
+    let probe = || wait::write_slow(root, PROBE, &function.to_string(), PROBE_PATIENCE);
+    let outcome = if has_override {
+        probe()
+    } else {
+        autoprobe::on_while(tools, function, probe)?
+    };
     match outcome {
         // A driver that refuses the device makes this EINVAL; the link tells below.
         Err(error) if error.source.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
@@ -268,7 +282,15 @@ mod tests {
         std::fs::write(sysfs.join("driver_override"), "(null)\n").unwrap();
         let root = HostRoot::open(dir.path()).unwrap();
         let to = BindTarget::Driver("virtfn-no-such-driver".parse().unwrap());
-        let fault = bind(&root, function, &to).unwrap_err();
+        let mut sockets = crate::perform::Sockets::default();
+        let tools = Tools {
+            root: &root,
+            sockets: &mut sockets,
+            reported: &mut None,
+            state: None,
+            checkpoints: &crate::checkpoint::Uninterrupted,
+        };
+        let fault = bind(&tools, function, &to).unwrap_err();
         let error = fault.into_step_error(String::new(), String::new());
         assert_eq!(error.code.as_str(), "no-driver");
         let left = std::fs::read_to_string(sysfs.join("driver_override")).unwrap();

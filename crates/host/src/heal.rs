@@ -7,34 +7,55 @@
 use model::{Holder, Host, PciAddress};
 
 use crate::attach::HealError;
+use crate::autoprobe;
 use crate::engine::{Engine, PATIENCE};
+use crate::ledger::Damage;
 use crate::lock::{LockOf, if_free, shared};
 
-/// A VF that was healed, or could not be.
+/// A VF or a PF that was healed, or could not be.
 #[derive(Debug)]
 pub struct Healed {
-    /// The VF.
-    pub vf: PciAddress,
-    /// Who had it before, or why it could not be taken back.
-    pub outcome: Result<Holder, HealError>,
+    /// The function.
+    pub function: PciAddress,
+    /// What was done, or why it could not be.
+    pub outcome: Result<Mended, HealError>,
+}
+
+/// What was done for a function.
+#[derive(Debug)]
+pub enum Mended {
+    /// The PF's autoprobe was on for the moment of a process that died in it; it is off again.
+    Autoprobe,
+    /// The VF was taken back from this holder, who is no more.
+    TakenBack(Holder),
+    /// The VF's record could not be used and is of a former boot; the VF is free.
+    Void(Damage),
 }
 
 impl<H: Host> Engine<'_, H> {
-    /// Heals all VFs whose lock is free; a VF that is locked is in somebody's good hands.
+    /// Heals all VFs whose lock is free, and the autoprobe of their PFs; a VF that is locked is in somebody's good hands.
     pub fn heal(&mut self) -> Vec<Healed> {
+        let owing = autoprobe::owing(self.state).into_iter();
+        let settled: Vec<Healed> = owing
+            .filter(|pf| autoprobe::settle(self.host, self.state, *pf, self.checkpoints))
+            .map(|function| Healed {
+                function,
+                outcome: Ok(Mended::Autoprobe),
+            })
+            .collect();
         let vfs = self.ledger.recorded().unwrap_or_else(|error| {
             tracing::warn!(%error, "nothing healed, because the records cannot be listed");
             Vec::new()
         });
-        vfs.into_iter()
-            .filter_map(|vf| {
-                let outcome = self.heal_vf(vf).transpose()?;
-                Some(Healed { vf, outcome })
-            })
-            .collect()
+        let vfs = vfs.into_iter().filter_map(|function| {
+            let outcome = self.heal_vf(function).transpose()?;
+            Some(Healed { function, outcome })
+        });
+        settled.into_iter().chain(vfs).collect()
     }
 
-    fn heal_vf(&mut self, vf: PciAddress) -> Result<Option<Holder>, HealError> {
+    fn heal_vf(&mut self, vf: PciAddress) -> Result<Option<Mended>, HealError> {
+        let is_void = self.ledger.is_of_former_boot(vf);
         let Some(_lock) = if_free(self.state, LockOf::Vf(vf))? else {
             return Ok(None);
         };
@@ -42,11 +63,13 @@ impl<H: Host> Engine<'_, H> {
         let _pf = pf
             .map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE))
             .transpose()?;
-        let (mut record, damage) = self.ledger.open(vf)?;
-        // Whose the VF was cannot be told from a damaged record: it stays for who detaches the VF.
-        if damage.is_some() || self.is_held(&record) {
-            return Ok(None);
+        let (mut record, damage) = self.ledger.open(vf, is_void)?;
+        match damage {
+            Some(damage) if damage.is_void => Ok(Some(Mended::Void(damage))),
+            // Whose the VF is cannot be told: it stays for who detaches it.
+            Some(_) => Ok(None),
+            None if self.is_held(&record) => Ok(None),
+            None => Ok(self.heal_record(&mut record)?.map(Mended::TakenBack)),
         }
-        self.heal_record(&mut record)
     }
 }

@@ -6,29 +6,51 @@
 //! lock tells which.
 //!
 //! It is no recipe. The next apply plans afresh from what it observes, so it converges whatever
-//! this file says; the file is there to tell people what happened.
+//! this file says; the file is there to tell people what happened. That decides what a full disk
+//! does: before the first change there must be room for all lines, or nothing is changed; a line that
+//! cannot be written later stops nobody half way, and [`Journal::end`] tells of it.
 
+use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use model::{PciAddress, PfPlan, PlannedStep};
+use model::{PciAddress, PfPlan, PlannedStep, Step, StepError};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{BootId, RecordedStep, now};
-use crate::state::{StateDir, StateError, write_atomic};
+use crate::perform::NO_ROOM_FOR_VFS;
+use crate::state::{StateDir, StateError, replace};
+
+#[cfg(test)]
+mod tests;
 
 const VERSION: u32 = 1;
 
 /// Most bytes of a journal: 1,024 VFs with 10 steps each, about 400 bytes a step and its lines.
 const JOURNAL_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// Room that the lines of one step take at most: begun, and made or failed with a few causes.
+const STEP_ROOM: u64 = 512;
+
 /// The journal of an apply that runs.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// Why a line is missing, the first that is.
+    fault: Option<io::Error>,
+    /// Can the last line be torn? Then the next one begins behind a line break.
+    is_torn: bool,
 }
 
 /// What the last apply did.
@@ -42,6 +64,8 @@ pub struct LastApply {
     pub began: u64,
     /// What it set out to do to each PF.
     pub pfs: Vec<LastPf>,
+    /// PFs for so many VFs of which the kernel had no memory space, then or in an apply before.
+    pub starved: BTreeMap<PciAddress, u16>,
     /// Did it come to its end? Otherwise it died, or runs still.
     pub ended: Option<End>,
 }
@@ -58,8 +82,17 @@ pub struct LastPf {
     pub made: usize,
     /// Was the step behind those begun?
     pub begun: bool,
-    /// Why the last step that failed could not be made.
-    pub failed: Option<String>,
+    /// The last step that failed.
+    pub failed: Option<FailedStep>,
+}
+
+/// A step that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedStep {
+    /// Its place among the steps, from 0.
+    pub at: usize,
+    /// Why, with all causes.
+    pub error: String,
 }
 
 /// How an apply ended.
@@ -78,6 +111,8 @@ struct Header {
     pid: u32,
     began: u64,
     pfs: Vec<HeaderPf>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    starved: BTreeMap<PciAddress, u16>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +136,8 @@ enum Line {
         pf: PciAddress,
         step: usize,
         error: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
     },
     More {
         pf: PciAddress,
@@ -110,7 +147,8 @@ enum Line {
 }
 
 impl Journal {
-    /// Writes the plan to the disk, in place of the former journal.
+    /// Writes the plan to the disk, in place of the former journal, and makes sure that there is room
+    /// for the lines of its steps.
     pub(crate) fn begin(
         state: &StateDir,
         boot: &BootId,
@@ -122,6 +160,7 @@ impl Journal {
             boot: boot.clone(),
             pid: std::process::id(),
             began: now(),
+            starved: starved_before(state, boot),
             pfs: pfs
                 .iter()
                 .map(|plan| HeaderPf {
@@ -131,52 +170,103 @@ impl Journal {
                 .collect(),
         };
         let line = to_line(&header).map_err(|error| StateError::new("write", &path, error))?;
-        write_atomic(&path, &line)?;
+        let steps: usize = pfs.iter().map(|plan| plan.steps.len() + 1).sum();
+        let room = STEP_ROOM.saturating_mul(steps.try_into().unwrap_or(u64::MAX));
+        replace(&path, |file| {
+            file.write_all(&line)?;
+            make_room(file, line.len() as u64, room)
+        })?;
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
             .map_err(|error| StateError::new("open", &path, error))?;
-        Ok(Self {
+        Ok(Self::over(path, file))
+    }
+
+    /// Writes a journal whose plan is in `file` already.
+    pub(crate) fn over(path: PathBuf, file: File) -> Self {
+        let writer = Writer {
+            file,
+            fault: None,
+            is_torn: false,
+        };
+        Self {
             path,
-            file: Mutex::new(file),
-        })
+            writer: Mutex::new(writer),
+        }
     }
 
     /// Says what else is to be done to a PF, behind what is to be done already.
-    pub(crate) fn more(&self, pf: PciAddress, steps: &[PlannedStep]) -> Result<(), StateError> {
+    pub(crate) fn more(&self, pf: PciAddress, steps: &[PlannedStep]) {
         let steps = steps.iter().map(RecordedStep::from).collect();
-        self.append(&Line::More { pf, steps })
+        self.append(&Line::More { pf, steps });
     }
 
-    pub(crate) fn step_begun(&self, pf: PciAddress, step: usize) -> Result<(), StateError> {
-        self.append(&Line::Begin { pf, step })
+    pub(crate) fn step_begun(&self, pf: PciAddress, step: usize) {
+        self.append(&Line::Begin { pf, step });
     }
 
-    pub(crate) fn step_made(&self, pf: PciAddress, step: usize) -> Result<(), StateError> {
-        self.append(&Line::Made { pf, step })
+    pub(crate) fn step_made(&self, pf: PciAddress, step: usize) {
+        self.append(&Line::Made { pf, step });
     }
 
-    pub(crate) fn step_failed(
-        &self,
-        pf: PciAddress,
-        step: usize,
-        error: String,
-    ) -> Result<(), StateError> {
-        self.append(&Line::Failed { pf, step, error })
+    pub(crate) fn step_failed(&self, pf: PciAddress, step: usize, fault: &StepError) {
+        self.append(&Line::Failed {
+            pf,
+            step,
+            error: chain(fault),
+            code: Some(fault.code.to_string()),
+        });
     }
 
-    pub(crate) fn end(&self, failed_pfs: u32) -> Result<(), StateError> {
+    /// Says that the apply ended, and returns why a line is missing, if one is.
+    pub(crate) fn end(self, failed_pfs: u32) -> Option<StateError> {
         let at = now();
-        self.append(&Line::End(End { at, failed_pfs }))
+        self.append(&Line::End(End { at, failed_pfs }));
+        let writer = self.writer.into_inner();
+        let fault = writer.unwrap_or_else(PoisonError::into_inner).fault?;
+        Some(StateError::new("write", &self.path, fault))
     }
 
     /// Appends a line in one write. It is not forced to the disk: after a power cut the boot is
     /// another one, and after a kill the kernel still has it.
-    fn append(&self, line: &Line) -> Result<(), StateError> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        to_line(line)
-            .and_then(|line| file.write_all(&line))
-            .map_err(|error| StateError::new("write", &self.path, error))
+    fn append(&self, line: &Line) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer {
+            file,
+            fault,
+            is_torn,
+        } = &mut *writer;
+        let written = to_line(line).and_then(|mut line| {
+            if *is_torn {
+                line.insert(0, b'\n');
+            }
+            file.write_all(&line)
+        });
+        *is_torn = written.is_err();
+        if let Err(error) = written {
+            fault.get_or_insert(error);
+        }
+    }
+}
+
+/// Writes an error with its causes.
+fn chain(error: &StepError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Takes room on the disk behind what is written. Where a file system cannot do that, the lines are
+/// written without.
+fn make_room(file: &File, behind: u64, room: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, behind, room) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        taken => Ok(taken?),
     }
 }
 
@@ -191,6 +281,16 @@ pub fn last_apply(state: &StateDir) -> Result<Option<LastApply>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong(error)),
     }
+}
+
+/// Returns the PFs for which the kernel had no memory space in this boot, with the number of VFs that
+/// was asked for. What cannot be read is none: the kernel will say it again.
+#[must_use]
+pub fn starved_before(state: &StateDir, boot: &BootId) -> BTreeMap<PciAddress, u16> {
+    let last = last_apply(state).ok().flatten();
+    last.filter(|last| last.boot == *boot)
+        .map(|last| last.starved)
+        .unwrap_or_default()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -215,6 +315,7 @@ pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<LastApply> {
         boot: header.boot,
         pid: header.pid,
         began: header.began,
+        starved: header.starved,
         pfs: header
             .pfs
             .into_iter()
@@ -252,12 +353,23 @@ impl LastApply {
                     pf.made = step + 1;
                     pf.begun = false;
                 }
+                if self.vfs_of(address, step).is_some_and(|count| count > 0) {
+                    self.starved.remove(&address);
+                }
             }
             Line::Failed {
-                pf: address, error, ..
+                pf: address,
+                step,
+                error,
+                code,
             } => {
                 if let Some(pf) = self.pf_mut(address) {
-                    pf.failed = Some(error);
+                    pf.failed = Some(FailedStep { at: step, error });
+                }
+                if code.as_deref() == Some(NO_ROOM_FOR_VFS)
+                    && let Some(count) = self.vfs_of(address, step)
+                {
+                    self.starved.insert(address, count);
                 }
             }
             Line::More { pf: address, steps } => {
@@ -269,70 +381,16 @@ impl LastApply {
         }
     }
 
-    fn pf_mut(&mut self, address: PciAddress) -> Option<&mut LastPf> {
-        self.pfs.iter_mut().find(|pf| pf.pf == address)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use model::{Price, Step};
-
-    fn plan() -> PfPlan {
-        let pf = "0000:01:00.0".parse().unwrap();
-        let have = |count| Step::SetNumVfs { pf, count };
-        let planned = |step, undo| PlannedStep {
-            step,
-            before: None,
-            undo,
-            price: Price::default(),
-        };
-        PfPlan {
-            pf,
-            name: None,
-            vfs: std::collections::BTreeMap::new(),
-            is_cut: false,
-            steps: vec![
-                planned(have(0), Some(have(4))),
-                planned(have(7), Some(have(0))),
-            ],
+    /// Returns how many VFs a step gives to a PF.
+    fn vfs_of(&self, pf: PciAddress, step: usize) -> Option<u16> {
+        let pf = self.pfs.iter().find(|last| last.pf == pf)?;
+        match pf.steps.get(step)?.step {
+            Step::SetNumVfs { count, .. } => Some(count),
+            _ => None,
         }
     }
 
-    fn journal() -> (tempfile::TempDir, StateDir, Journal) {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::new(dir.path().join("lib"), dir.path().join("run"));
-        let journal = Journal::begin(&state, &BootId::new("b"), &[plan()]).unwrap();
-        (dir, state, journal)
-    }
-
-    #[test]
-    fn an_apply_that_died_tells_how_far_it_came() {
-        let (_dir, state, journal) = journal();
-        journal.step_begun(plan().pf, 0).unwrap();
-        journal.step_made(plan().pf, 0).unwrap();
-        journal.step_begun(plan().pf, 1).unwrap();
-        let last = last_apply(&state).unwrap().unwrap();
-        assert!(last.was_interrupted(&BootId::new("b")));
-        assert!(!last.was_interrupted(&BootId::new("c")));
-        assert_eq!((last.pfs[0].made, last.pfs[0].begun), (1, true));
-        assert_eq!(last.pfs[0].steps[1].undo, plan().steps[1].undo);
-        journal.end(0).unwrap();
-        let last = last_apply(&state).unwrap().unwrap();
-        assert!(!last.was_interrupted(&BootId::new("b")));
-    }
-
-    #[test]
-    fn a_torn_line_hides_only_itself() {
-        let (_dir, state, journal) = journal();
-        journal.step_made(plan().pf, 0).unwrap();
-        let path = state.apply_journal();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.extend_from_slice(b"{\"made\":{\"pf\":\"0000:0");
-        std::fs::write(&path, bytes).unwrap();
-        assert_eq!(last_apply(&state).unwrap().unwrap().pfs[0].made, 1);
-        std::fs::write(&path, b"").unwrap();
-        assert!(last_apply(&state).is_err());
+    fn pf_mut(&mut self, address: PciAddress) -> Option<&mut LastPf> {
+        self.pfs.iter_mut().find(|pf| pf.pf == address)
     }
 }

@@ -13,9 +13,14 @@
 //! its undo leads back to `free` from wherever that process stopped, because undoing what was never
 //! done changes nothing.
 //!
-//! What would surprise: a record is void after a reboot, because VFs are as new then, and so is
-//! everything that was set on them. A record that cannot be read is kept aside with the ending
-//! `.damaged`, and the VF is judged by what is observed of it.
+//! What would surprise:
+//!
+//! - A record is void after a reboot, because VFs are as new then, and so is everything that was set
+//!   on them.
+//! - A record that cannot be read says nothing of whose the VF is, and so the VF counts as somebody's
+//!   until it is detached; the file is kept aside then with the ending `.damaged`. Only where nobody
+//!   locked the VF since the host started, nobody can have written the record since: it is of a former
+//!   boot, whatever it said, and void.
 
 mod record;
 #[cfg(test)]
@@ -27,13 +32,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::{Code, Explain, Gap, Holder, PciAddress};
+use model::{Code, Explain, Gap, Holder, HolderKind, PciAddress};
 
 pub use record::{
     Before, BootId, Change, Claim, Happening, PastEvent, Record, RecordedStep, Stage,
 };
 pub(crate) use record::{ParseRecordError, parse};
 
+use crate::lock::{LockOf, was_locked};
 use crate::state::{StateDir, StateError, write_atomic};
 
 /// Most bytes of a record. One step is about 200 bytes, and an attach has some 20 of them.
@@ -92,7 +98,8 @@ impl Explain for LedgerError {
         match self {
             Self::State { source, .. } => source.remedy(),
             Self::Damaged { vf, .. } => Some(format!(
-                "see where the VF is with `virtfn list vf`; `virtfn detach {vf}` brings it home"
+                "see where the VF is with `virtfn list vf`; `virtfn detach {vf}` brings it home and \
+                 makes it free"
             )),
             Self::Later { .. } => {
                 Some("use the later virtfn, or detach the VF with it first".to_owned())
@@ -108,13 +115,15 @@ pub struct Damage {
     pub kept: PathBuf,
     /// What is wrong with it.
     pub reason: String,
+    /// Is it of a former boot, so that nobody can have the VF by it?
+    pub is_void: bool,
 }
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "a damaged record was kept as {} ({})",
+            "a record that cannot be used was kept as {} ({})",
             self.kept.display(),
             self.reason
         )
@@ -129,8 +138,29 @@ pub struct Holders {
     /// Those that were moved to a namespace: one whose netdev is seen on the host came back without
     /// virtfn, and nobody has it.
     pub moved: BTreeSet<PciAddress>,
+    /// VFs whose record cannot be read: somebody may have them.
+    pub unknown: BTreeMap<PciAddress, Holder>,
+    /// Whom any other VF may belong to, when the records cannot even be listed.
+    pub unlisted: Option<Holder>,
     /// Records that could not be read.
     pub gaps: Vec<Gap>,
+}
+
+impl Holders {
+    /// Returns who may have a VF of which nobody else was found to have it.
+    #[must_use]
+    pub fn unknown_of(&self, vf: PciAddress) -> Option<&Holder> {
+        self.unknown.get(&vf).or(self.unlisted.as_ref())
+    }
+}
+
+/// Somebody who cannot be told, and why not.
+pub(crate) fn somebody(why: &str) -> Holder {
+    Holder {
+        kind: HolderKind::Unknown,
+        id: why.to_owned(),
+        interface: None,
+    }
 }
 
 impl Ledger {
@@ -138,6 +168,11 @@ impl Ledger {
     #[must_use]
     pub fn new(state: StateDir, boot: BootId) -> Self {
         Self { state, boot }
+    }
+
+    /// Returns where the records are.
+    pub(crate) fn state(&self) -> &StateDir {
+        &self.state
     }
 
     /// Returns who has which VF, for an inventory.
@@ -150,32 +185,56 @@ impl Ledger {
             let object = self.state.ledger().display().to_string();
             let reason = format!("the records of who has which VF were not read: {error}");
             found.gaps.push(Gap { object, reason });
+            // Whoever may not look here cannot change anything either.
+            if error.kind() != io::ErrorKind::PermissionDenied {
+                found.unlisted = Some(somebody("the records of VFs cannot be read"));
+            }
             Vec::new()
         });
         for vf in recorded {
-            let path = self.state.record(vf);
-            let reason = match read(&path) {
-                Ok(None) => continue,
-                Ok(Some(bytes)) => match parse(&bytes, vf) {
-                    Ok(record) => {
-                        if let Some(claim) = record.claim_of(&self.boot) {
-                            found.by_vf.insert(vf, claim.holder.clone());
-                            if claim.stage == Stage::Attached && claim.netns.is_some() {
-                                found.moved.insert(vf);
-                            }
+            match self.look(vf) {
+                Ok(record) => {
+                    let claim = record.and_then(|record| record.claim);
+                    if let Some(claim) = claim {
+                        if claim.stage == Stage::Attached && claim.netns.is_some() {
+                            found.moved.insert(vf);
                         }
-                        continue;
+                        found.by_vf.insert(vf, claim.holder);
                     }
-                    Err(error) => error.to_string(),
-                },
-                Err(error) => error.to_string(),
-            };
-            found.gaps.push(Gap {
-                object: vf.to_string(),
-                reason: format!("its record {} was not read: {reason}", path.display()),
-            });
+                }
+                Err(error) => self.hole(vf, &error, &mut found),
+            }
         }
         found
+    }
+
+    /// Tells of a record that says nothing.
+    fn hole(&self, vf: PciAddress, error: &LedgerError, found: &mut Holders) {
+        let mut reason = error.to_string();
+        if let LedgerError::State { source, .. } = error {
+            reason.push_str(&format!(": {source}: {}", source.source));
+        }
+        if self.is_of_former_boot(vf) {
+            reason.push_str("; it is of a former boot, and so void");
+        } else {
+            let why = match error {
+                LedgerError::State { .. } => "its record cannot be read",
+                LedgerError::Damaged { .. } => "its record is damaged",
+                LedgerError::Later { .. } => "its record is of a later virtfn",
+            };
+            found.unknown.insert(vf, somebody(why));
+            if let Some(remedy) = error.remedy() {
+                reason.push_str(&format!("; {remedy}"));
+            }
+        }
+        let object = vf.to_string();
+        found.gaps.push(Gap { object, reason });
+    }
+
+    /// Is a record that cannot be read surely of a former boot? Its writer had the VF's lock, whose
+    /// file a reboot takes away.
+    pub(crate) fn is_of_former_boot(&self, vf: PciAddress) -> bool {
+        !was_locked(&self.state, LockOf::Vf(vf))
     }
 
     /// Returns the record of a VF as it is, without repairing anything; `None` when there is none.
@@ -217,8 +276,14 @@ impl Ledger {
     /// Opens the record of a VF, whose lock the caller has, to change it.
     ///
     /// A claim of a former boot is void. A damaged record is kept aside, and stays in its place too until
-    /// another is written: that the VF may be somebody's must not be forgotten before.
-    pub(crate) fn open(&self, vf: PciAddress) -> Result<(Record, Option<Damage>), LedgerError> {
+    /// another is written: that the VF may be somebody's must not be forgotten before. With
+    /// `is_void` whatever cannot be read is of a former boot, and replaced at once;
+    /// [`Ledger::is_of_former_boot`] told so before the lock was taken.
+    pub(crate) fn open(
+        &self,
+        vf: PciAddress,
+        is_void: bool,
+    ) -> Result<(Record, Option<Damage>), LedgerError> {
         let state = |source| LedgerError::State { vf, source };
         let path = self.state.record(vf);
         let bytes = read(&path).map_err(|error| state(StateError::new("read", &path, error)))?;
@@ -227,16 +292,25 @@ impl Ledger {
         };
         match parse(&bytes, vf) {
             Ok(record) => Ok((self.without_former_boot(record), None)),
-            Err(ParseRecordError::Later { version }) => {
+            Err(ParseRecordError::Later { version }) if !is_void => {
                 Err(LedgerError::Later { vf, path, version })
             }
-            Err(ParseRecordError::Damaged { reason }) => {
+            Err(error) => {
                 let kept = path.with_extension("json.damaged");
                 keep(&path, &kept)
                     .map_err(|error| state(StateError::new("keep aside", &path, error)))?;
                 let mut record = Record::free(vf, self.boot.clone());
                 record.note(now(), Happening::Damaged);
-                Ok((record, Some(Damage { kept, reason })))
+                if is_void {
+                    // The lock file that told so is there from now on.
+                    self.write_free(&record)?;
+                }
+                let damage = Damage {
+                    kept,
+                    reason: error.to_string(),
+                    is_void,
+                };
+                Ok((record, Some(damage)))
             }
         }
     }

@@ -21,6 +21,7 @@
 mod addressing;
 mod apply;
 mod attach;
+mod autoprobe;
 mod checkpoint;
 mod discover;
 mod driver;
@@ -63,8 +64,8 @@ pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};
 pub use discover::config;
 pub use engine::{Engine, Ground};
 pub use firmware::{FirmwareToolError, reset_firmware, see_firmware, write_firmware};
-pub use heal::Healed;
-pub use journal::{End, LastApply, LastPf, last_apply};
+pub use heal::{Healed, Mended};
+pub use journal::{End, FailedStep, LastApply, LastPf, last_apply, starved_before};
 pub use kernel_args::{
     AskedReboots, BootLoader, GrubFileError, GrubFileProblem, KernelArgumentError, RebootLog,
     RebootLogError, Written, asked_reboots, kernel_facts, starved_pfs, write_kernel_arguments,

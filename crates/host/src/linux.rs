@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use model::{
     Code, DiscoverError, Holder, Host, Inventory, Netns, PciAddress, Role, Scope, Step, StepError,
 };
 
+use crate::checkpoint::{Checkpoints, Uninterrupted};
 use crate::discover::discover;
 use crate::ledger::Ledger;
 use crate::perform::{Reported, Sockets, Tools, perform};
@@ -25,6 +27,8 @@ pub struct Linux {
     sockets: Sockets,
     /// What the PF said of the VF that was observed last.
     reported: Option<Reported>,
+    /// Where tests may kill the process, within steps.
+    checkpoints: Arc<dyn Checkpoints>,
 }
 
 impl Linux {
@@ -43,10 +47,18 @@ impl Linux {
             ledger: None,
             sockets: Sockets::default(),
             reported: None,
+            checkpoints: Arc::new(Uninterrupted),
         }
     }
 
-    /// Lets observations say whom virtfn gave which VF.
+    /// Lets tests kill the process within steps.
+    #[must_use]
+    pub fn with_checkpoints(mut self, checkpoints: Arc<dyn Checkpoints>) -> Self {
+        self.checkpoints = checkpoints;
+        self
+    }
+
+    /// Lets observations say whom virtfn gave which VF, and steps know the locks of others.
     #[must_use]
     pub fn with_ledger(mut self, ledger: Ledger) -> Self {
         self.ledger = Some(ledger);
@@ -62,6 +74,7 @@ impl Linux {
             ledger: None,
             sockets: Sockets::default(),
             reported: None,
+            checkpoints: Arc::new(Uninterrupted),
         })
     }
 
@@ -91,8 +104,8 @@ impl Host for Linux {
         let holders = self.ledger.as_ref().map(Ledger::holders);
         let holders = holders.unwrap_or_default();
         let mut seen = self.observe_with(scope, &holders.by_vf)?;
-        for vf in holders.moved {
-            let Some(function) = seen.functions.get_mut(&vf) else {
+        for vf in &holders.moved {
+            let Some(function) = seen.functions.get_mut(vf) else {
                 continue;
             };
             let came_back = function
@@ -100,6 +113,13 @@ impl Host for Linux {
                 .is_some_and(|netdev| netdev.netns == Netns::Host);
             if let (true, Role::Vf(facts)) = (came_back, &mut function.role) {
                 facts.holder = None;
+            }
+        }
+        for (address, function) in &mut seen.functions {
+            if let Role::Vf(facts) = &mut function.role
+                && facts.holder.is_none()
+            {
+                facts.holder = holders.unknown_of(*address).cloned();
             }
         }
         seen.gaps.extend(holders.gaps);
@@ -123,6 +143,8 @@ impl Host for Linux {
             root: &self.root,
             sockets: &mut self.sockets,
             reported: &mut self.reported,
+            state: self.ledger.as_ref().map(Ledger::state),
+            checkpoints: self.checkpoints.as_ref(),
         };
         perform(&mut tools, step)
     }

@@ -11,6 +11,8 @@
 //! | apply | exclusive | – | exclusive, by address | – |
 //! | attach, detach | – | exclusive | shared | exclusive, while VF attributes are set |
 //!
+//! Innermost, and by all of them, the autoprobe of a PF is locked while it is on for a moment.
+//!
 //! So an apply excludes attaches on the PFs that it changes and no others, and attaches on one PF
 //! exclude each other only while they write through the PF, which some drivers need (`i40e`).
 
@@ -42,6 +44,8 @@ pub enum LockOf {
     Pf(PciAddress),
     /// The attributes of VFs that are set through a PF.
     PfSettings(PciAddress),
+    /// The autoprobe of a PF, while it is on for a moment.
+    Autoprobe(PciAddress),
 }
 
 impl LockOf {
@@ -51,6 +55,7 @@ impl LockOf {
             Self::Vf(vf) => format!("vf-{vf}"),
             Self::Pf(pf) => format!("pf-{pf}"),
             Self::PfSettings(pf) => format!("pf-{pf}-settings"),
+            Self::Autoprobe(pf) => format!("pf-{pf}-autoprobe"),
         }
     }
 }
@@ -62,6 +67,7 @@ impl std::fmt::Display for LockOf {
             Self::Vf(vf) => write!(f, "VF {vf}"),
             Self::Pf(pf) => write!(f, "PF {pf}"),
             Self::PfSettings(pf) => write!(f, "the VF settings of PF {pf}"),
+            Self::Autoprobe(pf) => write!(f, "autoprobe of PF {pf}"),
         }
     }
 }
@@ -150,6 +156,13 @@ pub fn shared(state: &StateDir, of: LockOf, patience: Duration) -> Result<Lock, 
 pub fn who_applies(state: &StateDir) -> Vec<LockHolder> {
     let path = state.lock(&LockOf::Apply.file_name());
     std::fs::metadata(path).map_or_else(|_| Vec::new(), |metadata| holders(metadata.ino()))
+}
+
+/// Did anybody take this lock since the host started? The files are gone with a reboot, and nobody
+/// removes them before. In doubt somebody did.
+pub(crate) fn was_locked(state: &StateDir, of: LockOf) -> bool {
+    let found = std::fs::symlink_metadata(state.lock(&of.file_name()));
+    !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Takes the lock if nobody has it.

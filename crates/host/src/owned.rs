@@ -11,9 +11,9 @@
 //!
 //! - A record that cannot be believed is no proof: the PF is left alone, and that is said. Reading
 //!   moves nothing; [`PfLedger::keep_aside`] does, when a plan is performed.
-//! - What a PF had at first is noted only when it has no record yet. Of a PF that upstream configured,
+//! - What a PF had at first is noted when it has no record yet. Of a PF that upstream configured,
 //!   upstream's own note counts, and only if the owner of the host's root wrote it: `/tmp` is
-//!   everybody's.
+//!   everybody's. Of such a PF only autoprobe is noted, which upstream leaves alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -142,10 +142,14 @@ impl<'a> PfLedger<'a> {
             };
             match self.record(pf) {
                 Ok(Some(record)) => {
-                    let original = self.original(pf).unwrap_or_else(|| {
-                        let noted = upstreams.get_or_insert_with(|| self.upstreams_originals());
-                        noted.get(&pf).copied().unwrap_or_default()
-                    });
+                    let noted = self.original(pf).unwrap_or_default();
+                    let upstreams = upstreams.get_or_insert_with(|| self.upstreams_originals());
+                    let theirs = upstreams.get(&pf).copied().unwrap_or_default();
+                    let original = Original {
+                        mtu: noted.mtu.or(theirs.mtu),
+                        eswitch: noted.eswitch.or(theirs.eswitch),
+                        ..noted
+                    };
                     owned.pfs.insert(pf, OwnedPf { record, original });
                 }
                 Ok(None) => {}
@@ -161,15 +165,24 @@ impl<'a> PfLedger<'a> {
         self.root.exists(&record_path(pf))
     }
 
-    /// Notes what a PF has before it is configured for the first time; later calls change nothing.
+    /// Notes what a PF has before it is configured for the first time; later calls change nothing. Of a
+    /// PF that upstream configured only autoprobe is as it was at first, because upstream never
+    /// changes it.
     ///
     /// To be called before the first step on the PF.
     pub fn note_original(&self, pf: &Function) -> Result<(), StateError> {
         let path = self.state.original(pf.address);
-        if self.is_recorded(pf.address) || path.exists() {
+        if path.exists() {
             return Ok(());
         }
-        write_atomic(&path, &Note::of(Original::of(pf)).to_bytes())
+        let mut original = Original::of(pf);
+        if self.is_recorded(pf.address) {
+            original = Original {
+                autoprobe: original.autoprobe,
+                ..Original::default()
+            };
+        }
+        write_atomic(&path, &Note::of(original).to_bytes())
     }
 
     /// Records what a PF was given, unless that is on record already.

@@ -16,11 +16,14 @@ mod vdpa;
 use model::{PciAddress, Step, StepError};
 use netlink::{Protocol, Socket};
 
+use crate::checkpoint::Checkpoints;
 use crate::driver;
 use crate::root::HostRoot;
+use crate::state::StateDir;
 
 pub(crate) use fault::Fault;
 pub(crate) use netdev::missing;
+pub(crate) use number::NO_ROOM_FOR_VFS;
 pub(crate) use reported::Reported;
 pub(crate) use switch::{STEERING, TC_OFFLOAD};
 
@@ -32,6 +35,10 @@ pub(crate) struct Tools<'a> {
     pub(crate) sockets: &'a mut Sockets,
     /// What the PF said of a VF a moment ago.
     pub(crate) reported: &'a mut Option<Reported>,
+    /// Where locks are; a host that nobody else changes has none.
+    pub(crate) state: Option<&'a StateDir>,
+    /// Where tests may kill the process.
+    pub(crate) checkpoints: &'a dyn Checkpoints,
 }
 
 /// Sockets that are opened when they are first needed, and kept.
@@ -88,10 +95,10 @@ fn make(tools: &mut Tools<'_>, step: &Step) -> Result<(), Fault> {
         Step::SetSteering { pf, mode } => switch::set_steering(tools, *pf, *mode),
         Step::SetVdpa { function, kind } => vdpa::set(tools.root, *function, *kind),
         Step::SetVf { pf, vf, attr } => setting::set(tools, *pf, *vf, attr),
-        Step::Bind { function, to } => driver::bind(tools.root, *function, to),
-        Step::Rebind { function } => rdma::keeping_name(tools, *function, |tools| {
-            driver::rebind(tools.root, *function)
-        }),
+        Step::Bind { function, to } => driver::bind(tools, *function, to),
+        Step::Rebind { function } => {
+            rdma::keeping_name(tools, *function, |tools| driver::rebind(tools, *function))
+        }
         Step::AwaitNetdev { function } => netdev::wait(tools.root, *function),
         Step::SetMtu {
             function,

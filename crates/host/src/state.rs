@@ -6,6 +6,7 @@
 //! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
 //! /var/lib/virtfn/pf/0000:3b:00.0.json       what a PF had before virtfn configured it (`owned`)
 //! /run/virtfn/lock/…                         locks (`lock`); gone with a reboot, as their owners
+//! /run/virtfn/autoprobe/0000:3b:00.0         this PF's autoprobe is on for a moment (`autoprobe`)
 //! ```
 //!
 //! Nothing here is read by anybody but virtfn; upstream's own files are the `api` crate's.
@@ -83,6 +84,16 @@ impl StateDir {
         self.lasting.join("journal/apply.jsonl")
     }
 
+    /// Returns the directory of the notes of PFs whose autoprobe is on for a moment.
+    pub(crate) fn autoprobes(&self) -> PathBuf {
+        self.fleeting.join("autoprobe")
+    }
+
+    /// Returns the note that autoprobe of `pf` is on for a moment.
+    pub(crate) fn autoprobe(&self, pf: PciAddress) -> PathBuf {
+        self.autoprobes().join(pf.to_string())
+    }
+
     /// Returns a lock file.
     pub(crate) fn lock(&self, name: &str) -> PathBuf {
         self.fleeting.join("lock").join(name)
@@ -156,7 +167,11 @@ pub(crate) fn create_parent(path: &Path) -> Result<(), StateError> {
         .map_err(|error| StateError::new("create directory", dir, error))
 }
 
-fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
+/// Does the same with what `fill` writes.
+pub(crate) fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), StateError> {
     create_parent(path)?;
     // The caller holds the lock of what the file is about, so one name per file is enough, and a
     // file left by a kill is overwritten rather than collected.

@@ -323,6 +323,10 @@ fn a_damaged_record_is_set_aside_and_said() {
     eventually("the kernel to bring the VF back", || {
         netdev_or_none(VF0).is_some()
     });
+    // Where it is says nothing of whose it is.
+    virtfn(&["attach", VF0, "--netns", red.0]).refused(4, &["vf-in-use", "virtfn detach"]);
+    let freed = virtfn(&["detach", VF0]).ok().stderr();
+    assert!(freed.contains(&format!("{record}.damaged")), "{freed}");
     virtfn(&["attach", VF0, "--netns", red.0]).ok();
     assert_eq!(machine.vf(VF0)["netdev"]["netns"]["path"], "/run/netns/red");
 }

@@ -95,6 +95,135 @@ fn a_full_disk_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_disk_that_fills_up_at_any_point_leaves_all_or_nothing() {
+    Machine::fresh();
+    let disk = Tmpfs::new("/tmp/filling", "size=128k,nr_inodes=64");
+    let file = write_policy(&policy("vfs", PF0, 2, "vfio-pci"));
+    let arguments = ["--state-dir", disk.0, "apply", "-f", &file];
+    let mut refused = 0;
+    // From a disk without a free page to one with room for all, page by page.
+    for free in 0..32 {
+        for name in ["journal", "ledger", "pf"] {
+            let _may_be_absent = fs::remove_dir_all(format!("{}/{name}", disk.0));
+        }
+        fs::create_dir_all(format!("{}/run/lock", disk.0)).expect("there is room for directories");
+        let ballast = format!("{}/ballast", disk.0);
+        let _all_that_fits = fs::write(&ballast, vec![1; 128 << 10]);
+        let file = fs::OpenOptions::new().write(true).open(&ballast);
+        let file = file.expect("it was written");
+        let filled = file.metadata().expect("it is there").len();
+        file.set_len(filled.saturating_sub(free * 4096))
+            .expect("it can be cut");
+        let outcome = virtfn(&arguments);
+        fs::remove_file(&ballast).expect("it was written above");
+        if outcome.code() == Some(0) {
+            assert_eq!(num_vfs(PF0), "2", "{free} pages free");
+            assert!(
+                !outcome.stderr().contains("warning"),
+                "{}",
+                outcome.stderr()
+            );
+            assert!(refused > 0, "the disk was never full");
+            return;
+        }
+        refused += 1;
+        outcome.refused(1, &["error[state-full]", disk.0, "free space"]);
+        assert_eq!(num_vfs(PF0), "0", "{free} pages free");
+        let record = format!("/etc/sriov-operator/pci/{PF0}");
+        assert!(!Path::new(&record).exists(), "{free} pages free");
+    }
+    panic!("128 KiB are not enough");
+}
+
+#[test]
+fn a_state_directory_that_is_read_only_is_named_and_nothing_is_changed() {
+    let machine = Machine::fresh();
+    let before = machine.settled();
+    let disk = Tmpfs::new("/tmp/read-only", "size=1m");
+    fs::create_dir_all("/tmp/read-only/run/lock").expect("it is writable yet");
+    let file = write_policy(&policy("vfs", PF0, 2, "netdevice"));
+    run("mount", &["-o", "remount,ro", disk.0]);
+    let arguments = ["--state-dir", disk.0, "apply", "-f", &file];
+    virtfn(&arguments).refused(1, &["error[state-not-accessible]", disk.0, "help:"]);
+    assert_eq!(machine.settled(), before);
+    run("mount", &["-o", "remount,rw", disk.0]);
+    virtfn(&arguments).ok();
+    assert_eq!(num_vfs(PF0), "2");
+}
+
+#[test]
+fn a_driver_that_never_makes_a_netdev_is_told_after_a_deadline() {
+    let machine = Machine::fresh();
+    let forbid = "/etc/modprobe.d/virtfn-test.conf";
+    fs::create_dir_all("/etc/modprobe.d").expect("/etc is writable");
+    fs::write(forbid, "install igbvf /bin/false\n").expect("/etc is writable");
+    run("modprobe", &["-r", "igbvf"]);
+    run("modprobe", &["pci-pf-stub"]);
+    // A driver of the kernel's own that takes the VFs and does nothing with them.
+    let stub = "/sys/bus/pci/drivers/pci-pf-stub";
+    fs::write(format!("{stub}/new_id"), "8086 10ca").expect("a driver takes ids");
+    let outcome = machine.apply(&policy("vfs", PF0, 4, "netdevice"));
+    fs::write(format!("{stub}/remove_id"), "8086 10ca").expect("a driver gives ids back");
+    fs::remove_file(forbid).expect("it was written above");
+    let outcome = outcome.refused(1, &["error[no-netdev]", "vf 0 (0000:01:10.0)", "dmesg"]);
+    let stderr = outcome.stderr();
+    // The first is waited for; those that had as long by then are only looked at.
+    assert_eq!(
+        stderr.matches("no netdev appeared within").count(),
+        1,
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr.matches("no netdev appeared either").count(),
+        3,
+        "{stderr}"
+    );
+    assert_eq!(num_vfs(PF0), "4");
+    let status = virtfn(&["status"]).ok().stdout();
+    assert!(
+        status.contains("failed") && status.contains("no netdev"),
+        "{status}"
+    );
+    set_num_vfs(PF0, 0);
+    run("modprobe", &["-r", "pci-pf-stub"]);
+    run("modprobe", &["igbvf"]);
+    machine.apply(&policy("vfs", PF0, 4, "netdevice")).ok();
+    assert_eq!(machine.vf(VF1)["driver"], "igbvf");
+}
+
+#[test]
+fn a_driver_that_does_not_exist_is_told_and_takes_nothing_away() {
+    let machine = Machine::with_vfs(2);
+    let state = |driver: &str| {
+        format!(
+            "apiVersion: sriovnetwork.openshift.io/v1
+kind: SriovNetworkNodeState
+metadata: {{name: worker-1, namespace: sriov-network-operator}}
+spec:
+  interfaces:
+  - pciAddress: \"{PF0}\"
+    numVfs: 2
+    name: {}
+    vfGroups:
+    - {{resourceName: a, deviceType: {driver}, vfRange: 0-0, policyName: a}}
+    - {{resourceName: b, deviceType: vfio-pci, vfRange: 1-1, policyName: b}}
+",
+            netdev(PF0)
+        )
+    };
+    let told = ["error[no-driver]", "vf 0 (0000:01:10.0)", "no-such-driver"];
+    let outcome = machine.apply(&state("no-such-driver")).refused(1, &told);
+    assert!(!outcome.stderr().contains("vf 1 ("), "{}", outcome.stderr());
+    assert_eq!(
+        machine.vf(VF0)["driver"],
+        "igbvf",
+        "its driver was taken away"
+    );
+    assert_eq!(machine.vf(VF1)["driver"], "vfio-pci");
+    machine.apply(&state("netdevice")).ok();
+}
+
+#[test]
 fn files_that_cannot_be_believed_are_kept_aside_and_told() {
     let machine = Machine::fresh();
     let text = policy("vfs", PF0, 2, "netdevice");
@@ -114,7 +243,8 @@ fn files_that_cannot_be_believed_are_kept_aside_and_told() {
     assert!(written.contains("\"numVfs\":2"), "{written}");
     fs::create_dir_all("/var/lib/virtfn/ledger").expect("/var is writable");
     fs::write(format!("/var/lib/virtfn/ledger/{VF0}.json"), "no record").expect("/var is writable");
-    machine.apply(&text).ok();
+    let stderr = machine.apply(&text).ok().stderr();
+    assert!(stderr.contains(VF0), "{stderr}");
     assert_eq!(machine.vf(VF0)["holder"], serde_json::Value::Null);
 }
 

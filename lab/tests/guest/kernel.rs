@@ -57,6 +57,13 @@ fn kernel_arguments_are_written_when_asked_for_and_never_for_ever() {
         plan.contains("intel_iommu=on   needed") && plan.contains("iommu=pt"),
         "{plan}"
     );
+    let status = virtfn(&["status", "--check", "-f", &file])
+        .ended(3)
+        .stdout();
+    assert!(
+        status.contains("needed for kernel arguments intel_iommu=on"),
+        "{status}"
+    );
     let arguments = ["apply", "-f", file.as_str()];
     virtfn(&arguments).refused(
         1,

@@ -8,11 +8,15 @@ use std::os::unix::process::ExitStatusExt;
 use crate::support::*;
 
 /// More checkpoints than any operation here has; reaching it means that the counting is broken.
-const MOST: u32 = 60;
+const MOST: u32 = 100;
 
 /// Runs `virtfn --kill-at N …` for N = 1, 2 … until it gets through alive; after each death
 /// `check` sees what is left and brings the host back for the next round.
-fn kill_at_each(arguments: &[&str], mut prepare: impl FnMut(), mut check: impl FnMut(u32)) {
+pub(crate) fn kill_at_each(
+    arguments: &[&str],
+    mut prepare: impl FnMut(),
+    mut check: impl FnMut(u32),
+) {
     for at in 1..MOST {
         prepare();
         let number = at.to_string();

@@ -216,3 +216,30 @@ spec:
     machine.apply(&none.replace("spec:", "spec: {}")).ok();
     assert_eq!(num_vfs(PF0), "0");
 }
+
+#[test]
+fn status_plan_and_apply_agree() {
+    let machine = Machine::fresh();
+    let file = "/tmp/policy-agree.yaml";
+    let agree = |text: &str, code: i32| {
+        fs::write(file, text).expect("/tmp is writable");
+        virtfn(&["plan", "--check", "-f", file]).ended(code);
+        virtfn(&["status", "--check", "-f", file])
+            .ended(code)
+            .stdout()
+    };
+    let wanted = policy("vfs", PF0, 2, "netdevice");
+    let told = agree(&wanted, 3);
+    assert!(told.contains("number of VFs is 0, wanted 2"), "{told}");
+    machine.apply(&wanted).ok();
+    agree(&wanted, 0);
+    let told = agree(&nothing(), 3);
+    assert!(told.contains("gives it back"), "{told}");
+    machine.apply(&nothing()).ok();
+    let told = agree(&nothing(), 0);
+    assert!(told.contains("as wanted"), "{told}");
+    // Somebody else changes something.
+    machine.apply(&wanted).ok();
+    run("ip", &["link", "set", &netdev(PF0), "down"]);
+    assert!(agree(&wanted, 3).contains("link is down, wanted up"));
+}

@@ -43,6 +43,35 @@ fn ranges_that_are_none() {
 }
 
 #[test]
+fn policies_that_contradict_each_other_or_themselves() {
+    let one = policy("rack", PF0, 2, "netdevice");
+    let other = policy("rack", PF1, 3, "vfio-pci");
+    check_refused(
+        &format!("{one}---\n{other}"),
+        &["error[policy-name-twice]", "rack", "help:"],
+    );
+    let nobody = one.replace("nicSelector:", "nicSelector:\n    vendor: \"15b3\"");
+    check_refused(&nobody, &["error[pf-not-selected]", PF0, "15b3", "help:"]);
+    // Of two that want the same VFs, one counts, and that is said.
+    let machine = Machine::fresh();
+    let pf = netdev(PF0);
+    let part = |name: &str, range: &str, driver: &str| {
+        policy(name, PF0, 4, driver).replace(
+            &format!("rootDevices: [\"{PF0}\"]"),
+            &format!("pfNames: [\"{pf}#{range}\"]"),
+        )
+    };
+    let both = format!(
+        "{}---\n{}",
+        part("first", "0-2", "netdevice"),
+        part("second", "1-3", "vfio-pci")
+    );
+    let told = machine.apply(&both).ok().stderr();
+    assert!(told.contains("first") && told.contains("second"), "{told}");
+    virtfn(&["plan", "--check", "-f", &write_policy(&both)]).ok();
+}
+
+#[test]
 fn text_that_is_no_yaml() {
     check_refused("a: [1\nb: }", &["error[", "policy-"]);
 }

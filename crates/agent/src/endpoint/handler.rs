@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) looks: mpsc::Sender<Look>,
     pub(crate) beliefs: Mutex<Beliefs>,
-    pub(crate) checkpoints: Arc<dyn Checkpoints + Send>,
+    pub(crate) checkpoints: Arc<dyn Checkpoints>,
 }
 
 impl Shared {

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &AgentArgs, site: &Site) -> Result<(), Failure> {
         ledger: site.state().ledger(),
         root: root.map_err(SightError::from)?,
         open_host,
-        checkpoints: site.checkpoints().into(),
+        checkpoints: site.checkpoints(),
     })
     .map_err(Failure::failed)
 }

@@ -161,8 +161,7 @@ fn look(
     for note in notes {
         ui.note(note);
     }
-    let ledger = PfLedger::new(&work.root, &work.state);
-    let known = circumstances(&work.root, &seen, &desired, ledger, false)?;
+    let known = circumstances(&work.root, &seen, &desired, &work.state, false)?;
     Ok((seen, known))
 }
 

@@ -1,9 +1,10 @@
 //! `virtfn detach`: takes a VF back that `virtfn attach` gave away.
 
-use host::{Claim, DetachError};
+use host::{Claim, DetachError, LedgerError};
 use model::{Holder, HolderKind, PciAddress};
 
 use super::attach::{address_of, namespace_of};
+use super::plan::warn;
 use super::target::VfName;
 use crate::args::DetachArgs;
 use crate::failure::Failure;
@@ -15,36 +16,63 @@ pub(crate) fn run(args: &DetachArgs, site: &Site, ui: &mut Ui) -> Result<(), Fai
     let name = VfName::read(&args.vf);
     let work = Workplace::open(site)?;
     let vf = address_of(&name, &work)?;
-    let claim = claim(vf, &work)?;
-    if args.dry_run {
+    let claim = match claim(vf, &work)? {
+        Known::Claim(claim) => Some(claim),
+        Known::Nothing(damaged) if args.dry_run => {
+            warn(&damaged, ui);
+            ui.line(format_args!(
+                "vf {vf}, held by somebody unknown: it would be brought home from where it is"
+            ));
+            return Ok(());
+        }
+        Known::Nothing(_) => None,
+    };
+    if let Some(claim) = claim.as_ref().filter(|_| args.dry_run) {
         ui.line(format_args!("vf {vf}, held by {}", claim.holder));
-        ui.result(&undo_of(&claim));
+        ui.result(&undo_of(claim));
         return Ok(());
     }
     let mut linux = work.linux()?;
     let detached = work
         .engine(&mut linux)
-        .detach(vf, Some(&claim.holder))
+        .detach(vf, claim.as_ref().map(|claim| &claim.holder))
         .map_err(Failure::failed)?;
-    let namespace = namespace_of(&detached.holder);
-    ui.line(format_args!("detached {name} from {namespace}"));
+    if let Some(damage) = &detached.damage {
+        ui.warn(format_args!(
+            "{damage}; what was set on {name} for its holder is not known, see `virtfn list vf`"
+        ));
+    }
+    if detached.holder.kind == HolderKind::Unknown {
+        ui.line(format_args!("{name} was at home, and is free now"));
+    } else {
+        let namespace = namespace_of(&detached.holder);
+        ui.line(format_args!("detached {name} from {namespace}"));
+    }
     Ok(())
+}
+
+/// What is on record of a VF that somebody has.
+enum Known {
+    Claim(Box<Claim>),
+    /// It cannot be told.
+    Nothing(LedgerError),
 }
 
 /// Returns who has the VF, when that is somebody from whom this command may take it.
 ///
 /// What a container runtime gave to a container is the runtime's to take back: it would give an
-/// address that is gone, or tear down twice.
-fn claim(vf: PciAddress, work: &Workplace) -> Result<Claim, Failure> {
-    let record = work
-        .ledger
-        .look(vf)
-        .map_err(|error| Failure::failed(DetachError::from(error)))?;
+/// address that is gone, or tear down twice. What is damaged is nobody's to protect.
+fn claim(vf: PciAddress, work: &Workplace) -> Result<Known, Failure> {
+    let record = match work.ledger.look(vf) {
+        Ok(record) => record,
+        Err(damaged @ LedgerError::Damaged { .. }) => return Ok(Known::Nothing(damaged)),
+        Err(error) => return Err(Failure::failed(DetachError::from(error))),
+    };
     let claim = record
         .and_then(|record| record.claim)
         .ok_or_else(|| Failure::failed(DetachError::NotAttached { vf }))?;
     if claim.holder.kind == HolderKind::Attach {
-        Ok(claim)
+        Ok(Known::Claim(Box::new(claim)))
     } else {
         Err(Failure::refused(DetachError::OtherHolder {
             vf,

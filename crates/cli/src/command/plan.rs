@@ -31,10 +31,13 @@ pub(crate) fn run(args: &PlanArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Fai
         site.state()
     };
     let ledger = PfLedger::new(root, &state);
-    let known = circumstances(root, &seen, &desired, ledger, is_recorded)?;
+    let known = circumstances(root, &seen, &desired, &state, is_recorded)?;
     let decision = wanted.decide(&seen, ledger, &known)?;
     for note in &notes {
         ui.note(note);
+    }
+    for gap in &seen.gaps {
+        ui.note(format_args!("{}: {}", gap.object, gap.reason));
     }
     for damaged in ledger.read().map_err(Failure::failed)?.damaged {
         warn(&damaged, ui);

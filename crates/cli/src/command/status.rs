@@ -14,10 +14,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use api::crd::SriovNetworkNodeStateStatus;
-use host::{AskedReboots, LastApply};
-use model::{Code, Desired, Explain, Inventory, PciAddress};
-use policy::PfStanding;
-use policy::kernel::KernelNeeds;
+use host::{AskedReboots, FailedStep, LastApply};
+use model::{Code, Desired, Explain, Inventory, PciAddress, RebootReason};
+use policy::{Decision, PfStanding};
 
 use crate::args::{StatusArgs, StatusOutput};
 use crate::failure::{Exit, Failure};
@@ -81,8 +80,9 @@ struct Report {
     unwanted: BTreeMap<PciAddress, u16>,
     /// What the last apply did; `None` when there was none.
     last: Option<Last>,
-    /// What the kernel lacks for what is wanted.
-    needs: KernelNeeds,
+    /// What is to be done about that, as `plan` shows it and `apply` does it; `None` when it cannot be
+    /// decided.
+    decision: Option<Decision>,
     /// Reboots that were asked for.
     reboots: AskedReboots,
     /// Files that are damaged, changed by others or unreadable, and other things that are wrong.
@@ -100,8 +100,6 @@ struct Wants {
     policies: usize,
     /// What it means for this host.
     desired: Desired,
-    /// What VFs had when it was kept.
-    vfs: policy::KeptVfs,
 }
 
 /// Are policies kept across reboots?
@@ -171,14 +169,22 @@ impl Report {
         self.is_as_wanted()
             && !last_failed
             && self.findings.is_empty()
-            && self.needs.reboot().is_none()
             && self.reboots.pending.is_empty()
             && self.kept != Kept::HalfDone
     }
 
-    /// Does nothing differ from what is wanted?
+    /// Is a reboot needed, and what for?
+    fn needed_reboots(&self) -> Vec<RebootReason> {
+        self.decision
+            .as_ref()
+            .map_or_else(Vec::new, Decision::reboots)
+    }
+
+    /// Does nothing differ from what is wanted, and is nothing to be done about it?
     fn is_as_wanted(&self) -> bool {
-        self.unwanted.is_empty()
+        let is_decided = self.decision.as_ref().is_some_and(Decision::is_empty);
+        (is_decided || self.wanted.is_none())
+            && self.unwanted.is_empty()
             && self
                 .standings
                 .iter()
@@ -219,12 +225,13 @@ impl Last {
                 let title = seen
                     .get(pf.pf)
                     .map_or_else(|| pf.pf.to_string(), model::Function::title);
-                let step = pf.steps.get(pf.made);
-                let step = step.map_or_else(String::new, |step| format!(" \"{}\"", step.step));
-                let number = pf.made + 1;
                 let of = pf.steps.len();
+                let at = pf.failed.as_ref().map_or(pf.made, |failed| failed.at);
+                let number = at + 1;
+                let step = pf.steps.get(at);
+                let step = step.map_or_else(String::new, |step| format!(" \"{}\"", step.step));
                 match (&pf.failed, pf.begun) {
-                    (Some(error), _) => {
+                    (Some(FailedStep { error, .. }), _) => {
                         format!("{title}: step {number} of {of}{step}: {error}")
                     }
                     (None, true) => format!("{title}: ended in step {number} of {of}{step}"),

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use api::crd::NodeStateDocument;
 use api::ib_guids::read_guids;
 use host::{
-    HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware,
-    see_rdma_mode,
+    BootId, HostPrograms, HostRoot, PfLedger, StateDir, Undecided, kernel_facts, see_firmware,
+    see_rdma_mode, starved_before,
 };
 use model::{Code, Desired, Explain, GuidRule, Inventory, LinkType, NodePolicy, NodePool};
 use policy::vendor::mellanox::FirmwareError;
@@ -308,9 +308,10 @@ pub(crate) fn circumstances(
     root: &HostRoot,
     seen: &Inventory,
     desired: &Desired,
-    ledger: PfLedger<'_>,
+    state: &StateDir,
     is_recorded: bool,
 ) -> Result<Circumstances, WantedError> {
+    let ledger = PfLedger::new(root, state);
     let has_kernel = !is_recorded || root.read_text("/proc/cmdline").is_ok();
     let kernel = has_kernel.then(|| kernel_facts(root, &policy::kernel::modules_of(desired)));
     let firmware = if is_recorded {
@@ -334,11 +335,14 @@ pub(crate) fn circumstances(
         // Nobody wants a mode: whatever is there may stay.
         Err(_) => None,
     };
+    // A recording without a boot's id has no memory of one.
+    let starved = BootId::read(root).map(|boot| starved_before(state, &boot));
     Ok(Circumstances {
         kernel,
         firmware,
         rdma,
         guids,
+        starved: starved.unwrap_or_default(),
         ..Circumstances::default()
     })
 }

@@ -143,3 +143,60 @@ fn options_that_do_not_fit_are_refused() {
     }
     insta::assert_snapshot!(all);
 }
+
+/// A recorded host with two VFs, whose last apply found no memory space for eight.
+fn starved_host() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = fs::read_to_string(recording("ixgbe")).unwrap();
+    host::Tree::parse(&tree)
+        .unwrap()
+        .unpack(dir.path())
+        .unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("proc/cmdline", "quiet\n");
+    write("proc/sys/kernel/random/boot_id", "boot-7\n");
+    let journal = r#"{"version":1,"boot":"boot-7","pid":1,"began":1,"pfs":[{"pf":"0000:5f:00.0","steps":[
+        {"step":{"do":"set-num-vfs","pf":"0000:5f:00.0","count":0}},
+        {"step":{"do":"set-num-vfs","pf":"0000:5f:00.0","count":8}}]}]}"#;
+    let failed =
+        r#"{"failed":{"pf":"0000:5f:00.0","step":1,"error":"no room","code":"no-room-for-vfs"}}"#;
+    let journal = format!("{}\n{failed}\n", journal.replace('\n', ""));
+    write("var/lib/virtfn/journal/apply.jsonl", &journal);
+    dir
+}
+
+#[test]
+fn memory_space_that_was_lacking_is_remembered_until_the_next_boot() {
+    let files = Files::new();
+    let host = starved_host();
+    let state = host.path().to_string_lossy().into_owned();
+    let ran = |command: &str, count: u16| {
+        let policy = FOUR_VFS
+            .replace("ens1f1np1", "eno1")
+            .replace("numVfs: 4", &format!("numVfs: {count}"));
+        let file = files.write("p.yaml", policy);
+        let ran = virtfn(&[command, "--check", "-f", &file, "--state", &state]);
+        assert_eq!(ran.status, 3, "{}{}", ran.out, ran.err);
+        ran.out
+    };
+    let plan = ran("plan", 8);
+    assert!(plan.contains("pci=realloc   needed"), "{plan}");
+    assert!(
+        plan.contains("have 8 VFs") && plan.contains("after a reboot"),
+        "{plan}"
+    );
+    assert!(ran("status", 8).contains("needed for kernel arguments pci=realloc"));
+    let fewer = ran("plan", 4);
+    assert!(!fewer.contains("pci=realloc"), "{fewer}");
+    fs::write(
+        host.path().join("proc/sys/kernel/random/boot_id"),
+        "boot-8\n",
+    )
+    .unwrap();
+    let later = ran("plan", 8);
+    assert!(!later.contains("pci=realloc"), "{later}");
+}

@@ -66,3 +66,32 @@ fn bad_policies_are_bad_input() {
     assert_eq!((ran.status, ran.out.as_str()), (2, ""));
     assert!(ran.err.starts_with("error[policy-not-yaml]"), "{}", ran.err);
 }
+
+#[test]
+fn status_and_plan_agree_on_every_recorded_host() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, _) in fixtures::TREES {
+        let tree = recording(name);
+        let pfs = virtfn(&["list", "pf", "-o", "json", "--state", &tree]);
+        let view: serde_json::Value = serde_json::from_str(&pfs.out).unwrap();
+        for pf in view["pfs"].as_array().unwrap() {
+            for count in [pf["numVfs"].as_u64().unwrap(), 1, 0] {
+                let policy = FOUR_VFS
+                    .replace("nodeSelector: {rack: a}", "nodeSelector: {}")
+                    .replace(
+                        "pfNames: ['ens1f1np1']",
+                        &format!("rootDevices: [{}]", pf["address"]),
+                    )
+                    .replace("numVfs: 4", &format!("numVfs: {count}"));
+                let file = dir.path().join("p.yaml");
+                fs::write(&file, policy).unwrap();
+                let check = |command| {
+                    let file = file.to_string_lossy();
+                    virtfn(&[command, "--check", "-f", &file, "--state", &tree]).status
+                };
+                let told = (check("plan"), check("status"));
+                assert_eq!(told.0, told.1, "{name} {} {count}", pf["address"]);
+            }
+        }
+    }
+}

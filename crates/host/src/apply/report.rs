@@ -135,9 +135,9 @@ pub enum PfFault {
     /// A step could not be made.
     #[error(transparent)]
     Step(#[from] StepError),
-    /// What was done or is to be done could not be recorded, so it was stopped.
+    /// That the PF is ours, or is no more, could not be recorded.
     #[error(transparent)]
-    Journal(#[from] StateError),
+    Record(#[from] StateError),
     /// The host could not be observed.
     #[error(transparent)]
     Observe(#[from] DiscoverError),
@@ -157,7 +157,7 @@ impl Explain for PfFault {
             Self::Gone => Code::new("no-such-device"),
             Self::Undecided(error) => error.code(),
             Self::Step(error) => error.code(),
-            Self::Journal(error) => error.code(),
+            Self::Record(error) => error.code(),
             Self::Observe(error) => error.code(),
             Self::Endless { .. } => Code::new("plan-endless"),
         }
@@ -175,7 +175,7 @@ impl Explain for PfFault {
             ),
             Self::Undecided(error) => error.remedy(),
             Self::Step(error) => error.remedy(),
-            Self::Journal(error) => error.remedy(),
+            Self::Record(error) => error.remedy(),
             Self::Observe(error) => error.remedy(),
             Self::Endless { .. } => {
                 Some("see what keeps changing with `virtfn plan`; another manager may fight".into())
@@ -276,6 +276,9 @@ pub enum Event {
         /// What is wrong with it, and what that means.
         error: Box<dyn Explain + Send + Sync>,
     },
+    /// Lines of the journal are missing. What was done is done all the same; only what is told of it
+    /// afterwards may be wrong.
+    NotWritten(StateError),
     /// A VF whose holder is no more was taken back, or could not be.
     Healed(Healed),
     /// A step begins.

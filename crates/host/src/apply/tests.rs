@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use policy::Circumstances;
+use policy::kernel::{KernelFacts, ModuleState};
 
 use fixtures::{FakeHost, igb, inventory, parsed};
 use model::{
-    Desired, Explain, NetnsTarget, PciAddress, PfDesired, Role, Step, StepError, VfDriver, VfGroup,
-    VfRange,
+    Code, Desired, Explain, NetnsTarget, PciAddress, PfDesired, Role, Step, StepError, VfDriver,
+    VfGroup, VfRange,
 };
 
 use super::*;
@@ -35,6 +36,8 @@ enum Surprise {
     None,
     /// As PCIe allows, the VFs are elsewhere once their number is set.
     VfsMove,
+    /// The firmware left no memory space for the VFs of a PF.
+    NoSpace(PciAddress),
 }
 
 impl Host for Shared {
@@ -51,7 +54,19 @@ impl Host for Shared {
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), StepError> {
-        self.0.lock().unwrap().perform(step)
+        match step {
+            Step::SetNumVfs { pf, count } if self.1 == Surprise::NoSpace(*pf) && *count > 0 => {
+                Err(StepError {
+                    object: format!("PF {pf}"),
+                    attempt: step.to_string(),
+                    // ENOMEM
+                    source: Some(std::io::Error::from_raw_os_error(12).into()),
+                    code: Code::new(crate::perform::NO_ROOM_FOR_VFS),
+                    remedy: None,
+                })
+            }
+            step => self.0.lock().unwrap().perform(step),
+        }
     }
 }
 
@@ -127,14 +142,26 @@ impl World {
     }
 
     fn decide(&self, seen: &Inventory) -> Decision {
-        let known = Circumstances {
+        policy::decide(seen, &self.desired, &self.known())
+    }
+
+    /// What is known beside what is seen, on a kernel that was started with no argument.
+    fn known(&self) -> Circumstances {
+        Circumstances {
             owned: PfLedger::new(&self.root, &self.state)
                 .read()
                 .unwrap()
                 .owned(),
+            kernel: Some(KernelFacts {
+                iommus: 1,
+                iommu_groups: 9,
+                bypassed: Some(true),
+                modules: [("vfio_pci".parse().unwrap(), ModuleState::Loaded)].into(),
+                ..KernelFacts::default()
+            }),
+            starved: crate::starved_before(&self.state, &self.boot),
             ..Circumstances::default()
-        };
-        policy::decide(seen, &self.desired, &known)
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -303,6 +330,27 @@ fn a_journal_that_cannot_be_written_leaves_everything_as_it_was() {
         .unwrap_err();
     assert!(matches!(error, ApplyError::Journal(_)), "{error:?}");
     assert_eq!(world.made(), 0);
+}
+
+#[test]
+fn a_journal_that_fills_the_disk_later_stops_nobody_half_way() {
+    let world = World::new();
+    let seen = world.host.clone().observe(Scope::All).unwrap();
+    let decision = world.decide(&seen);
+    let full = std::fs::OpenOptions::new().append(true).open("/dev/full");
+    let journal = Journal::over(world.state.apply_journal(), full.unwrap());
+    let work = Work {
+        context: world.context(&Uninterrupted),
+        open: &|| Ok(world.host.clone()),
+        decide: &|seen: &Inventory| Ok(world.decide(seen)),
+        seen: &seen,
+        decision: &decision,
+        journal: &journal,
+    };
+    let pfs = work::all_pfs(work, decision.plan.pfs.clone(), &mut |_| {});
+    assert!(pfs.iter().all(PfApplied::is_complete), "{pfs:#?}");
+    assert!(world.plan().is_empty());
+    assert_eq!(journal.end(0).unwrap().code(), Code::new("state-full"));
 }
 
 #[test]

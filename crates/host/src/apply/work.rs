@@ -185,7 +185,7 @@ impl<H: Host> Course<'_, H> {
                 return Err(PfFault::Outdated);
             }
             plan = next;
-            self.work.journal.more(self.pf, &plan.steps)?;
+            self.work.journal.more(self.pf, &plan.steps);
         }
         Err(PfFault::Endless {
             rounds: MOST_ROUNDS,
@@ -201,10 +201,13 @@ impl<H: Host> Course<'_, H> {
                 continue;
             }
             let of = self.planned + plan.steps.len();
-            let outcome = self.step(host, self.planned + at, of, planned)?;
+            let outcome = self.step(host, self.planned + at, of, planned);
             match (outcome, vf) {
                 (Ok(()), _) => {}
-                (Err(fault), None) => return Err(fault.into()),
+                (Err(fault), None) => {
+                    self.end_by_hand(host, plan, at);
+                    return Err(fault.into());
+                }
                 (Err(fault), Some(vf)) => {
                     if fault.code == Code::new("no-such-device") && self.is_gone(host) {
                         return Err(PfFault::Gone);
@@ -225,6 +228,22 @@ impl<H: Host> Course<'_, H> {
         Ok(Went::Through)
     }
 
+    /// Lets new VFs get drivers by themselves again when the plan ends while they do not: that is only for
+    /// as long as VFs are bound one by one.
+    fn end_by_hand(&mut self, host: &mut H, plan: &PfPlan, at: usize) {
+        let (made, left) = plan.steps.split_at(at);
+        let was_switched = made.iter().any(|planned| sets_autoprobe(planned, false));
+        let mut left = left.iter().enumerate();
+        let back = left.find(|(_, planned)| sets_autoprobe(planned, true));
+        let of = self.planned + plan.steps.len();
+        if let Some((offset, planned)) = back.filter(|_| was_switched)
+            && let Err(error) = self.step(host, self.planned + at + offset, of, planned)
+        {
+            // The next apply has the step again.
+            tracing::warn!(pf = %self.pf, %error, "autoprobe left off");
+        }
+    }
+
     /// Makes one step, with a line in the journal before and after it.
     fn step(
         &mut self,
@@ -232,7 +251,7 @@ impl<H: Host> Course<'_, H> {
         at: usize,
         of: usize,
         planned: &PlannedStep,
-    ) -> Result<Result<(), StepError>, StateError> {
+    ) -> Result<(), StepError> {
         let (pf, journal) = (self.pf, self.work.journal);
         let (number, step) = (at + 1, &planned.step);
         self.tell(Event::StepBegun {
@@ -241,17 +260,17 @@ impl<H: Host> Course<'_, H> {
             of,
             step: step.clone(),
         });
-        journal.step_begun(pf, at)?;
+        journal.step_begun(pf, at);
         let begun = Instant::now();
         let outcome = match step {
             Step::AwaitNetdev { function } if self.is_late => look_for_netdev(host, *function),
             _ => host.perform(step),
         };
         if let Err(fault) = outcome {
-            journal.step_failed(pf, at, fault.to_string())?;
-            return Ok(Err(fault));
+            journal.step_failed(pf, at, &fault);
+            return Err(fault);
         }
-        journal.step_made(pf, at)?;
+        journal.step_made(pf, at);
         self.made.push(planned.clone());
         self.work.context.checkpoints.passed(Checkpoint::StepMade);
         self.tell(Event::StepMade {
@@ -261,7 +280,7 @@ impl<H: Host> Course<'_, H> {
             step: step.clone(),
             elapsed: begun.elapsed(),
         });
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Are the VFs that were just made others than the ones that later steps name?
@@ -301,6 +320,10 @@ impl<H: Host> Course<'_, H> {
         // The receiver lives as long as the threads do.
         let _heard = self.events.send(event);
     }
+}
+
+fn sets_autoprobe(planned: &PlannedStep, wanted: bool) -> bool {
+    matches!(planned.step, Step::SetAutoprobe { on, .. } if on == wanted)
 }
 
 /// Looks whether a netdev came after all, without waiting for it again.

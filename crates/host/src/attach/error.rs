@@ -249,12 +249,13 @@ impl Explain for AttachError {
             Self::Ledger(error) => error.remedy(),
             Self::Observe(error) => error.remedy(),
             Self::NoVf { .. } => Some("see the VFs of this host with `virtfn list vf`".to_owned()),
-            Self::InUse { vf, holder, .. } => Some(if holder.kind == HolderKind::Attach {
-                format!("take another VF, or free this one with `virtfn detach {vf}`")
-            } else {
-                format!(
+            Self::InUse { vf, holder, .. } => Some(match holder.kind {
+                HolderKind::Attach | HolderKind::Unknown => {
+                    format!("take another VF, or free this one with `virtfn detach {vf}`")
+                }
+                _ => format!(
                     "take another VF, or wait until {holder} is gone; `virtfn explain {vf}` tells more"
-                )
+                ),
             }),
             Self::Refused(error) => error.remedy(),
             Self::Heal { failures, .. } => undo_remedy(failures),

@@ -96,6 +96,10 @@ pub(super) fn before(function: &Function) -> Before {
     }
 }
 
+fn is_known(holder: &Holder) -> bool {
+    holder.kind != HolderKind::Unknown
+}
+
 /// Makes a claim out of what is seen; `None` when the VF is in no other namespace.
 pub(super) fn claim_as_seen(function: &Function) -> Option<Claim> {
     let facts = function.vf()?;
@@ -133,11 +137,15 @@ pub(super) fn claim_as_seen(function: &Function) -> Option<Claim> {
     });
     Some(Claim {
         pf: facts.pf,
-        holder: facts.holder.clone().unwrap_or_else(|| Holder {
-            kind: HolderKind::Namespace,
-            id: path.clone(),
-            interface: Some(netdev.name.clone()),
-        }),
+        holder: facts
+            .holder
+            .clone()
+            .filter(is_known)
+            .unwrap_or_else(|| Holder {
+                kind: HolderKind::Namespace,
+                id: path.clone(),
+                interface: Some(netdev.name.clone()),
+            }),
         stage: Stage::Detaching,
         netns: Some(netns),
         asked: String::new(),

@@ -11,6 +11,7 @@ use policy::kernel::{CpuMaker, IommuTables, KernelFacts, ModuleName, ModuleState
 
 use super::words_of;
 use crate::apply::Applied;
+use crate::perform::NO_ROOM_FOR_VFS;
 use crate::root::HostRoot;
 
 /// `modules.dep` of a distribution's kernel has about a megabyte.
@@ -42,7 +43,7 @@ pub fn kernel_facts(root: &HostRoot, modules: &BTreeSet<ModuleName>) -> KernelFa
 pub fn starved_pfs(applied: &Applied) -> BTreeSet<PciAddress> {
     let starved = applied.pfs.iter().filter(|pf| {
         let fault = pf.outcome.as_ref().err();
-        fault.is_some_and(|fault| fault.code() == Code::new("no-room-for-vfs"))
+        fault.is_some_and(|fault| fault.code() == Code::new(NO_ROOM_FOR_VFS))
     });
     starved.map(|pf| pf.pf).collect()
 }

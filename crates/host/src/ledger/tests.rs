@@ -45,7 +45,7 @@ fn a_record_is_read_as_it_was_written() {
     assert_eq!(ledger.look(vf()).unwrap(), None);
     let record = claimed(&ledger);
     ledger.write(&record).unwrap();
-    assert_eq!(ledger.open(vf()).unwrap(), (record, None));
+    assert_eq!(ledger.open(vf(), false).unwrap(), (record, None));
     assert_eq!(ledger.holders().by_vf[&vf()], holder("blue"));
 }
 
@@ -56,7 +56,7 @@ fn a_claim_of_a_former_boot_is_void() {
     before.write(&claimed(&before)).unwrap();
     let after = ledger(&dir, "two");
     assert_eq!(after.holders(), Holders::default());
-    let (record, damage) = after.open(vf()).unwrap();
+    let (record, damage) = after.open(vf(), false).unwrap();
     assert_eq!((record.claim, damage), (None, None));
     assert_eq!(record.history[0].what, Happening::VoidAfterReboot);
 }
@@ -73,7 +73,7 @@ fn a_damaged_record_is_kept_aside_and_said() {
 
     assert_eq!(ledger.holders().gaps[0].object, "0000:01:10.0");
     assert!(ledger.look(vf()).is_err());
-    let (record, damage) = ledger.open(vf()).unwrap();
+    let (record, damage) = ledger.open(vf(), false).unwrap();
     assert_eq!(record.claim, None);
     assert_eq!(fs::read(damage.unwrap().kept).unwrap(), half);
     // Only what is written next takes its place.
@@ -81,6 +81,55 @@ fn a_damaged_record_is_kept_aside_and_said() {
     assert!(ledger.look(vf()).is_err());
     ledger.write(&record).unwrap();
     assert_eq!(ledger.look(vf()).unwrap(), Some(record));
+}
+
+/// Takes the VF's lock and lets it go, as whoever writes a record does.
+fn lock_once(ledger: &Ledger) {
+    let lock = crate::lock::exclusive(&ledger.state, LockOf::Vf(vf()), std::time::Duration::ZERO);
+    drop(lock.unwrap());
+}
+
+#[test]
+fn a_vf_whose_record_cannot_be_used_counts_as_somebody_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    let path = ledger.state.record(vf());
+    lock_once(&ledger);
+    for (content, why) in [
+        (&b"{\"version\":1,"[..], "its record is damaged"),
+        (b"", "its record is damaged"),
+        (b"{\"version\":2}", "its record is of a later virtfn"),
+    ] {
+        write_atomic(&path, content).unwrap();
+        let found = ledger.holders();
+        let holder = found.unknown_of(vf()).unwrap();
+        assert_eq!(holder.to_string(), format!("somebody unknown ({why})"));
+        assert!(found.by_vf.is_empty() && found.unlisted.is_none());
+        let gap = &found.gaps[0].reason;
+        assert!(gap.contains("detach"), "no remedy: {gap}");
+    }
+    // As a directory, it is neither read nor taken for none.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let holder = ledger.holders().unknown[&vf()].to_string();
+    assert_eq!(holder, "somebody unknown (its record cannot be read)");
+}
+
+#[test]
+fn what_cannot_be_used_and_nobody_wrote_since_the_host_started_is_void() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    let path = ledger.state.record(vf());
+    for content in [&b"\0\0\0"[..], b"{\"version\":2}"] {
+        write_atomic(&path, content).unwrap();
+        let found = ledger.holders();
+        assert_eq!(found.unknown_of(vf()), None);
+        assert!(found.gaps[0].reason.ends_with("and so void"), "{found:?}");
+        let (record, damage) = ledger.open(vf(), true).unwrap();
+        assert_eq!(fs::read(damage.unwrap().kept).unwrap(), content);
+        assert_eq!(ledger.look(vf()).unwrap(), Some(record));
+        assert_eq!(ledger.holders(), Holders::default());
+    }
 }
 
 #[test]
@@ -91,8 +140,11 @@ fn records_that_cannot_be_listed_are_a_gap_and_not_none() {
     let place = ledger.state.ledger();
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, "in the way").unwrap();
-    let gaps = ledger.holders().gaps;
-    assert!(gaps[0].reason.contains("who has which VF"), "{gaps:?}");
+    let found = ledger.holders();
+    let gap = &found.gaps[0].reason;
+    assert!(gap.contains("who has which VF"), "{gap}");
+    let holder = found.unknown_of(vf()).unwrap();
+    assert_eq!(holder.kind, HolderKind::Unknown);
 }
 
 #[test]
@@ -102,7 +154,7 @@ fn a_record_of_another_vf_is_damaged() {
     ledger.write(&claimed(&ledger)).unwrap();
     let other = "0000:01:10.2".parse().unwrap();
     fs::rename(ledger.state.record(vf()), ledger.state.record(other)).unwrap();
-    let (_, damage) = ledger.open(other).unwrap();
+    let (_, damage) = ledger.open(other, false).unwrap();
     assert_eq!(damage.unwrap().reason, "it is about 0000:01:10.0");
 }
 
@@ -112,7 +164,7 @@ fn a_record_of_a_later_virtfn_is_not_touched() {
     let ledger = ledger(&dir, "one");
     let path = ledger.state.record(vf());
     write_atomic(&path, br#"{"version": 2, "vf": {"a new": "form"}}"#).unwrap();
-    let error = ledger.open(vf()).unwrap_err();
+    let error = ledger.open(vf(), false).unwrap_err();
     assert_eq!(error.code(), Code::new("state-of-later-version"));
     assert!(path.exists());
 }

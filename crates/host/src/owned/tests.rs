@@ -130,15 +130,19 @@ fn what_a_pf_had_at_first_is_noted_once() {
 }
 
 #[test]
-fn a_pf_that_upstream_configured_gets_no_note_of_what_it_has_now() {
+fn of_a_pf_that_upstream_configured_only_autoprobe_is_noted() {
     let machine = Machine::new();
     machine.write(RECORD, UPSTREAM);
     let ledger = machine.ledger();
+    let note = r#"{"status":{"interfaces":[{"pciAddress":"0000:3b:00.0","mtu":4000}]}}"#;
+    machine.write("/tmp/sno-initial-node-state.json", note);
     ledger.note_original(seen(9000).get(pf()).unwrap()).unwrap();
-    assert_eq!(
-        ledger.read().unwrap().pfs[&pf()].original,
-        Original::default()
-    );
+    let noted = Original {
+        mtu: Mtu::new(4000),
+        autoprobe: Some(true),
+        ..Original::default()
+    };
+    assert_eq!(ledger.read().unwrap().pfs[&pf()].original, noted);
 }
 
 #[test]

@@ -28,6 +28,9 @@ const LINKS_PATIENCE: Duration = Duration::from_secs(30);
 /// udev loads the module of the VFs and the driver makes a netdev: seconds on a busy host.
 const DRIVERS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Code of a refusal for want of memory space, bus numbers or memory (`ENOMEM`).
+pub(crate) const NO_ROOM_FOR_VFS: &str = "no-room-for-vfs";
+
 pub(super) fn set(root: &HostRoot, pf: PciAddress, count: u16) -> Result<(), Fault> {
     let dir = device(pf);
     if !root.exists(&dir) {
@@ -95,7 +98,7 @@ fn refused(root: &HostRoot, pf: PciAddress, count: u16, fault: Fault) -> Fault {
             },
         ),
         Some(Errno::NOMEM) => (
-            "no-room-for-vfs",
+            NO_ROOM_FOR_VFS,
             "start the kernel with pci=realloc (or pci=assign-busses, if dmesg says `bus number out of range`), or enable `Above 4G decoding` in the firmware of the machine".to_owned(),
         ),
         Some(Errno::BUSY) => (
@@ -218,7 +221,7 @@ mod tests {
         let root = HostRoot::open(dir.path()).unwrap();
         for (errno, code, remedy) in [
             (Errno::RANGE, "too-many-vfs", "at most 7"),
-            (Errno::NOMEM, "no-room-for-vfs", "pci=realloc"),
+            (Errno::NOMEM, NO_ROOM_FOR_VFS, "pci=realloc"),
             (Errno::BUSY, "device-busy", "XDP"),
             (Errno::NOENT, "driver-without-sriov", "own driver"),
             (Errno::NOSPC, "no-vectors-for-vfs", "fewer than 8"),

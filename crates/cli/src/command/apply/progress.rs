@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host::{Event, Healed};
+use host::{Event, Healed, Mended};
 use model::{PciAddress, Plan, Step, VfIndex};
 
 use crate::command::plan::warn;
@@ -39,6 +39,13 @@ impl Progress {
                 last.pid
             )),
             Event::Healed(healed) => tell_healed(healed, ui),
+            Event::NotWritten(error) => {
+                ui.note(
+                    "what was applied stands; `virtfn status` may tell less of it, or call it \
+                     interrupted",
+                );
+                warn(error, ui);
+            }
             Event::SetAside { path, kept, error } => {
                 ui.note(format_args!(
                     "{} is kept as {}",
@@ -91,9 +98,19 @@ impl Progress {
 }
 
 pub(super) fn tell_healed(healed: &Healed, ui: &mut Ui) {
-    let vf = healed.vf;
+    let function = healed.function;
     match &healed.outcome {
-        Ok(holder) => ui.note(format_args!("took VF {vf} back from {holder}, who is gone")),
-        Err(error) => ui.warn(format_args!("VF {vf}: {error}")),
+        Ok(Mended::TakenBack(holder)) => {
+            ui.note(format_args!(
+                "took VF {function} back from {holder}, who is gone"
+            ));
+        }
+        Ok(Mended::Autoprobe) => ui.note(format_args!(
+            "switched autoprobe of PF {function} off again, which a process that died had left on"
+        )),
+        Ok(Mended::Void(damage)) => ui.warn(format_args!(
+            "VF {function}: {damage}; it is of a former boot, so the VF is free"
+        )),
+        Err(error) => ui.warn(format_args!("VF {function}: {error}")),
     }
 }

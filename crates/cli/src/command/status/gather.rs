@@ -4,13 +4,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use host::persist::{self, Installed};
-use host::{
-    BootId, HostRoot, PfLedger, StateDir, asked_reboots, kernel_facts, last_apply, who_applies,
-};
+use host::{BootId, HostRoot, PfLedger, StateDir, asked_reboots, last_apply, who_applies};
 use model::{Code, Inventory, Role};
-use policy::kernel::{modules_of, needs};
 
-use super::super::wanted::{Wanted, WantedError};
+use super::super::wanted::{Wanted, WantedError, circumstances, recorded_state};
 use super::{Finding, Kept, Last, Report, Wants};
 use crate::args::StatusArgs;
 use crate::failure::Failure;
@@ -28,6 +25,7 @@ pub(super) fn gather(args: &StatusArgs, here: &Site, ui: &mut Ui) -> Result<Repo
         host: sight.host_name(),
         ..Report::default()
     };
+    let mut wanted = None;
     if !args.files.is_empty() {
         let labels = policies::labels(&args.node_labels).map_err(Failure::input)?;
         let read = policies::read(&args.files, ui).map_err(Failure::input)?;
@@ -35,15 +33,24 @@ pub(super) fn gather(args: &StatusArgs, here: &Site, ui: &mut Ui) -> Result<Repo
             [one] => one.display().to_string(),
             many => format!("{} files", many.len()),
         };
-        let wanted = Wanted::of(read, labels, report.host.as_deref(), ui)?;
-        want(&mut report, source, &wanted)?;
+        let named = Wanted::of(read, labels, report.host.as_deref(), ui)?;
+        want(&mut report, source, &named)?;
+        wanted = Some(named);
     }
-    if !matches!(site.place, Place::Recording(_)) {
-        let root = site.root()?;
-        kept(&mut report, args, &root, ui);
-        remembered(&mut report, &root, &site.state());
+    let is_recorded = matches!(site.place, Place::Recording(_));
+    let root = sight.linux().root();
+    let state = if is_recorded {
+        recorded_state(root)
+    } else {
+        site.state()
+    };
+    if !is_recorded {
+        wanted = kept(&mut report, args, root, ui).or(wanted);
+        remembered(&mut report, root, &state);
     }
-    compare(&mut report);
+    if let Some(wanted) = &wanted {
+        compare(&mut report, wanted, root, &state, is_recorded);
+    }
     for gap in &report.seen.gaps {
         report.notes.push(format!("{}: {}", gap.object, gap.reason));
     }
@@ -57,16 +64,23 @@ fn want(report: &mut Report, source: String, wanted: &Wanted) -> Result<(), Want
         source,
         policies: wanted.count(),
         desired,
-        vfs: policy::KeptVfs::new(),
     });
     Ok(())
 }
 
 /// Reads what is kept across reboots, and takes it for what is wanted unless `-f` says that.
-pub(super) fn kept(report: &mut Report, args: &StatusArgs, root: &HostRoot, ui: &mut Ui) {
+pub(super) fn kept(
+    report: &mut Report,
+    args: &StatusArgs,
+    root: &HostRoot,
+    ui: &mut Ui,
+) -> Option<Wanted> {
     let found = match persist::look(root) {
         Ok(found) => found,
-        Err(error) => return report.findings.push(Finding::of(&error)),
+        Err(error) => {
+            report.findings.push(Finding::of(&error));
+            return None;
+        }
     };
     report.kept = match found.installed {
         Installed::Absent => Kept::No,
@@ -84,7 +98,7 @@ pub(super) fn kept(report: &mut Report, args: &StatusArgs, root: &HostRoot, ui: 
         });
     }
     if found.installed == Installed::Absent || !args.files.is_empty() {
-        return;
+        return None;
     }
     let mut labels = found.boot.map(|boot| boot.node_labels).unwrap_or_default();
     match policies::labels(&args.node_labels) {
@@ -94,20 +108,31 @@ pub(super) fn kept(report: &mut Report, args: &StatusArgs, root: &HostRoot, ui: 
     let dir: PathBuf = root.path().join(found.policies.trim_start_matches('/'));
     let read = match policies::read(&[dir], ui) {
         Ok(read) => read,
-        Err(error) => return report.findings.push(Finding::of(&error)),
+        Err(error) => {
+            report.findings.push(Finding::of(&error));
+            return None;
+        }
     };
     let wanted = Wanted::of(read, labels, report.host.as_deref(), ui);
     let source = found.policies.to_owned();
-    if let Err(error) = wanted.and_then(|wanted| want(report, source, &wanted)) {
-        report.findings.push(Finding::of(&error));
-    }
-    match persist::read_vf_settings(root, found.vf_settings) {
-        Ok(vfs) => {
-            if let Some(wants) = &mut report.wanted {
-                wants.vfs = vfs;
-            }
+    let wanted = wanted.and_then(|wanted| {
+        want(report, source, &wanted)?;
+        Ok(wanted)
+    });
+    let vfs = persist::read_vf_settings(root, found.vf_settings);
+    match (wanted, vfs) {
+        (Ok(mut wanted), Ok(vfs)) => {
+            wanted.keep_vfs(vfs);
+            Some(wanted)
         }
-        Err(error) => report.findings.push(Finding::of(&error)),
+        (wanted, vfs) => {
+            let failures = [
+                wanted.as_ref().err().map(Finding::of),
+                vfs.err().map(|error| Finding::of(&error)),
+            ];
+            report.findings.extend(failures.into_iter().flatten());
+            wanted.ok()
+        }
     }
 }
 
@@ -145,25 +170,11 @@ pub(super) fn remembered(report: &mut Report, root: &HostRoot, state: &StateDir)
         Ok(asked) => report.reboots = asked,
         Err(error) => report.findings.push(Finding::of(&error)),
     }
-    let owned = match PfLedger::new(root, state).read() {
-        Ok(owned) => owned,
-        Err(error) => return report.findings.push(Finding::of(&error)),
-    };
-    report
-        .findings
-        .extend(owned.damaged.iter().map(Finding::of));
-    if let Some(wants) = &report.wanted {
-        for plan in policy::release(&report.seen, &wants.desired, &owned.owned()).plans {
-            let vfs = report.seen.get(plan.pf).and_then(|pf| pf.pf());
-            let vfs = vfs.map_or(0, |facts| facts.num_vfs);
-            report.unwanted.insert(plan.pf, vfs);
-        }
-        let facts = kernel_facts(root, &modules_of(&wants.desired));
-        report.needs = needs(&wants.desired, &facts, &std::collections::BTreeSet::new());
-        // Modules are loaded when they are needed; only what cannot be mended is worth telling.
-        report
+    match PfLedger::new(root, state).read() {
+        Ok(owned) => report
             .findings
-            .extend(report.needs.obstacles.iter().map(Finding::of));
+            .extend(owned.damaged.iter().map(Finding::of)),
+        Err(error) => report.findings.push(Finding::of(&error)),
     }
 }
 
@@ -175,12 +186,43 @@ fn unreadable(error: &host::AccessError) -> Finding {
     }
 }
 
-pub(super) fn compare(report: &mut Report) {
-    if let Some(wants) = &report.wanted {
-        let plan = policy::plan(&report.seen, &wants.desired);
-        let plan = policy::restore(&report.seen, &wants.desired, &wants.vfs, plan);
-        report.standings = policy::drift(&report.seen, &wants.desired, &plan);
-    }
+/// Decides as `plan` and `apply` do, so that the three agree. Where nothing can be decided it is still
+/// told what differs from the policies.
+pub(super) fn compare(
+    report: &mut Report,
+    wanted: &Wanted,
+    root: &HostRoot,
+    state: &StateDir,
+    is_recorded: bool,
+) {
+    let Some(wants) = &report.wanted else { return };
+    let seen = &report.seen;
+    let known = circumstances(root, seen, &wants.desired, state, is_recorded);
+    let ledger = PfLedger::new(root, state);
+    let plan = match known.and_then(|known| wanted.decide(seen, ledger, &known)) {
+        Ok(decision) => {
+            for pf in &decision.released {
+                let vfs = seen.get(*pf).and_then(model::Function::pf);
+                report
+                    .unwanted
+                    .insert(*pf, vfs.map_or(0, |facts| facts.num_vfs));
+            }
+            // Modules are loaded when they are needed; only what cannot be mended is worth telling.
+            let obstacles = decision.kernel.obstacles.iter();
+            report.findings.extend(obstacles.map(Finding::of));
+            let plan = decision.plan.clone();
+            report.decision = Some(decision);
+            plan
+        }
+        Err(error) => {
+            let finding = Finding::of(&error);
+            if !report.findings.contains(&finding) {
+                report.findings.push(finding);
+            }
+            policy::plan(seen, &wants.desired)
+        }
+    };
+    report.standings = policy::drift(seen, &wants.desired, &plan);
 }
 
 /// Returns how many VFs of `range` somebody holds.

@@ -53,7 +53,8 @@ fn headline(text: &mut String, report: &Report) {
     let all = report.standings.len() + report.unwanted.len();
     let what = match (&report.wanted, different) {
         (None, _) => "nothing is wanted that virtfn knows of".to_owned(),
-        (Some(_), 0) => Style::Good.paint("as wanted"),
+        (Some(_), 0) if report.is_as_wanted() => Style::Good.paint("as wanted"),
+        (Some(_), 0) => Style::Warn.paint("not as wanted, see below"),
         (Some(_), 1) => {
             let all = counted(all, "PF");
             Style::Warn.paint(format_args!("1 of {all} is not as wanted"))
@@ -130,14 +131,16 @@ fn fate(last: &Last) -> String {
 fn reboots(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     let pending = &report.reboots.pending;
-    if let Some(reason) = report.needs.reboot() {
-        let asked = if pending.is_empty() {
-            ""
-        } else {
-            " (asked for in this boot)"
-        };
+    let asked = if pending.is_empty() {
+        ""
+    } else {
+        " (asked for in this boot)"
+    };
+    let needed = report.needed_reboots();
+    for reason in &needed {
         lines.push(Style::Warn.paint(format_args!("needed for {reason}{asked}")));
-    } else if !pending.is_empty() {
+    }
+    if needed.is_empty() && !pending.is_empty() {
         let what = pending.join(", ");
         lines.push(Style::Warn.paint(format_args!("pending, asked for {what}")));
     }
@@ -342,6 +345,26 @@ fn differences(report: &Report) -> Vec<String> {
              gives it back",
             counted((*vfs).into(), "VF")
         ));
+    }
+    let firmware = report.decision.iter().flat_map(|d| &d.firmware);
+    lines.extend(firmware.filter_map(|need| {
+        let change = need.change.as_ref().ok()?;
+        let command = change.command()?;
+        let guessed = need.unseen.as_ref();
+        let guessed = guessed.map_or(String::new(), |why| {
+            format!(", as far as can be told ({why})")
+        });
+        Some(format!(
+            "firmware of {}: `{command}` is to be run{guessed}",
+            change.nic
+        ))
+    }));
+    let rdma = report.decision.iter().filter_map(|d| d.rdma.as_ref());
+    for need in rdma {
+        let mode = need.mode.map(|mode| format!("the mode is to be {mode}"));
+        let kept = need.kept.map(|kept| kept.to_string());
+        let what: Vec<String> = mode.into_iter().chain(kept).collect();
+        lines.push(format!("RDMA: {}", what.join(", ")));
     }
     lines
 }

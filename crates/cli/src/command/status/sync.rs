@@ -69,5 +69,14 @@ fn differences(report: &Report) -> Vec<String> {
     for (pf, vfs) in &report.unwanted {
         texts.push(format!("{pf}: has {vfs} VFs that no policy wants any more"));
     }
+    let reboots = report.needed_reboots();
+    texts.extend(
+        reboots
+            .iter()
+            .map(|reason| format!("a reboot is needed for {reason}")),
+    );
+    if report.decision.is_none() {
+        texts.extend(report.findings.iter().map(ToString::to_string));
+    }
     texts
 }

@@ -111,12 +111,19 @@ impl Host {
         };
         let root = self.root();
         let state = StateDir::new(self.path("var/lib/virtfn"), self.path("run/virtfn"));
-        let (_, err) = testing::spoken(|ui| gather::kept(&mut report, &args, &root, ui));
+        let mut wanted = None;
+        let (_, err) = testing::spoken(|ui| {
+            wanted = gather::kept(&mut report, &args, &root, ui);
+        });
         assert_eq!(err, "");
         gather::remembered(&mut report, &root, &state);
-        gather::compare(&mut report);
-        // What this machine's kernel offers is not what is tested here.
-        report.needs = KernelNeeds::default();
+        if let Some(wanted) = &wanted {
+            gather::compare(&mut report, wanted, &root, &state, false);
+        }
+        // What the kernel offers is not what is tested here.
+        if let Some(decision) = &mut report.decision {
+            decision.kernel = policy::kernel::KernelNeeds::default();
+        }
         report
             .findings
             .retain(|f| !f.code.as_str().starts_with("module"));
@@ -168,9 +175,13 @@ fn last(ended: Option<End>, failed: Option<&str>) -> Last {
                     2
                 },
                 begun: ended.is_none(),
-                failed: failed.map(str::to_owned),
+                failed: failed.map(|error| host::FailedStep {
+                    at: 1,
+                    error: error.to_owned(),
+                }),
                 steps,
             }],
+            starved: BTreeMap::new(),
             ended,
         },
         is_here: true,

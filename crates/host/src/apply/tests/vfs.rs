@@ -82,3 +82,31 @@ fn a_pf_that_vanished_is_told_and_stops_nobody() {
     assert!(matches!(outcomes.as_slice(), [Err(PfFault::Gone), Ok(())]));
     assert!(!applied.is_complete());
 }
+
+#[test]
+fn a_pf_without_space_for_its_vfs_waits_for_a_reboot_from_the_next_plan_on() {
+    let mut world = World::new();
+    world.host.1 = Surprise::NoSpace(parsed(PF1));
+    let (applied, _) = world.apply();
+    let starved = crate::starved_pfs(&applied);
+    assert_eq!(starved, [parsed(PF1)].into());
+    let autoprobe = |world: &World| {
+        let seen = world.host.clone().observe(Scope::All).unwrap();
+        seen.get(parsed(PF1)).unwrap().pf().unwrap().autoprobe
+    };
+    assert_eq!(autoprobe(&world), Some(true), "it was left off");
+    let seen = world.host.clone().observe(Scope::All).unwrap();
+    let next = world.decide(&seen);
+    assert_eq!(next.kernel.arguments[0].argument.to_string(), "pci=realloc");
+    // It is not tried again, and remembered all the same.
+    for _twice in 0..2 {
+        let made = world.made();
+        let (applied, _) = world.apply();
+        assert!(applied.waits_for_reboot(), "{applied:#?}");
+        assert_eq!(world.made(), made);
+    }
+    // The next boot has the space.
+    world.boot = BootId::new("next");
+    world.host.1 = Surprise::None;
+    assert!(world.apply().0.is_complete());
+}

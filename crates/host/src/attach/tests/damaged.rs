@@ -49,7 +49,47 @@ fn a_damaged_record_of_a_vf_at_home_ends_with_a_detach() {
     let path = world.state.record(parsed(VF));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, b"{").unwrap();
+    let detached = world.detach().unwrap();
+    assert_eq!(detached.holder.kind, HolderKind::Unknown);
+    assert!(detached.undone.is_empty() && detached.damage.unwrap().kept.exists());
+    assert!(world.ledger.holders().gaps.is_empty());
     let error = world.detach().unwrap_err();
     assert_eq!(error.code().as_str(), "vf-not-attached");
-    assert!(world.ledger.holders().gaps.is_empty());
+}
+
+#[test]
+fn a_vf_at_home_whose_record_is_damaged_is_given_to_nobody_before_it_is_detached() {
+    let mut world = World::new();
+    let blue = world.blue.clone();
+    world.attach(&request(&blue)).unwrap();
+    world.detach().unwrap();
+    let path = world.state.record(parsed(VF));
+    std::fs::write(&path, b"{").unwrap();
+    for _twice in 0..2 {
+        let error = world.attach(&request(&blue)).unwrap_err();
+        assert_eq!(error.code().as_str(), "vf-in-use");
+        assert!(error.remedy().unwrap().contains("virtfn detach"));
+        assert!(world.engine(&crate::Uninterrupted).heal().is_empty());
+    }
+    world.detach().unwrap();
+    world.attach(&request(&blue)).unwrap();
+}
+
+#[test]
+fn a_damaged_record_of_a_former_boot_keeps_nobody_from_the_vf() {
+    for with_heal in [false, true] {
+        let mut world = World::new();
+        let path = world.state.record(parsed(VF));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Nobody locked the VF since the host started.
+        std::fs::write(&path, b"\0\0\0").unwrap();
+        if with_heal {
+            let healed = world.engine(&crate::Uninterrupted).heal();
+            assert!(matches!(healed[0].outcome, Ok(crate::Mended::Void(_))));
+        }
+        let blue = world.blue.clone();
+        let attached = world.attach(&request(&blue)).unwrap();
+        assert_eq!(attached.damage.is_some(), !with_heal);
+        assert!(path.with_extension("json.damaged").exists());
+    }
 }
