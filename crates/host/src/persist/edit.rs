@@ -125,22 +125,22 @@ pub(super) fn to_uninstall(files: &Files<'_>, failures: &mut Vec<AccessError>) -
     for path in owned(files, failures) {
         edits.push(Edit::Remove(path));
     }
-    let made = match files.entry(DIRS_MADE) {
-        Ok(Entry::File(content)) if is_marked(&content) => {
-            edits.push(Edit::Remove(DIRS_MADE.to_owned()));
-            dirs_of(&content)
-        }
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            failures.push(error);
-            Vec::new()
-        }
+    let gone = |dirs: &[&str]| -> Vec<Edit> {
+        let there = dirs.iter().rev().filter(|dir| files.is_dir(dir));
+        there
+            .map(|dir| Edit::RemoveDir((*dir).to_owned()))
+            .collect()
     };
-    for dir in OWN_DIRS.iter().chain(&made).rev() {
-        if files.is_dir(dir) {
-            edits.push(Edit::RemoveDir((*dir).to_owned()));
+    match files.entry(DIRS_MADE) {
+        Ok(Entry::File(content)) if is_marked(&content) => {
+            // The note goes after what it names: whoever is killed before leaves it to the next.
+            edits.extend(gone(&dirs_of(&content)));
+            edits.push(Edit::Remove(DIRS_MADE.to_owned()));
         }
+        Ok(_) => {}
+        Err(error) => failures.push(error),
     }
+    edits.extend(gone(&OWN_DIRS));
     edits
 }
 

@@ -354,6 +354,25 @@ fn a_run_killed_anywhere_is_harmless_and_completed_by_the_next() {
 }
 
 #[test]
+fn a_removal_killed_anywhere_leaves_no_trace_after_the_next() {
+    for at in 0.. {
+        let (temp, root) = host();
+        let before = tree(temp.path());
+        install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
+        let files = Files::new(&root);
+        let edits = edit::to_uninstall(&files, &mut Vec::new());
+        files.killed_at.set(Some(at));
+        let is_killed = edit::perform(&files, &edits, &Uninterrupted).is_err();
+        uninstall(&root, &mut NoPrograms, &Uninterrupted).unwrap();
+        assert_eq!(tree(temp.path()), before, "killed at {at}");
+        if !is_killed {
+            assert!(at > 10, "only {at} places to be killed at");
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     let (temp, root) = host();
     install(&root, &kept(), &mut NoPrograms, &Uninterrupted).unwrap();
