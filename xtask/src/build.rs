@@ -12,12 +12,13 @@ const PROFILE: &str = "lab";
 
 /// Tests that run inside a machine, as package and test target: the crates' own, from the lowest
 /// layer up, then those of the whole.
-const GUEST_TESTS: [(&str, &str); 6] = [
+const GUEST_TESTS: [(&str, &str); 7] = [
     ("netlink", "igb"),
     ("host", "observe_igb"),
     ("host", "change_igb"),
     ("host", "release_igb"),
     ("host", "switch_igb"),
+    ("host", "vfio_igb"),
     ("lab", "guest"),
 ];
 

@@ -133,12 +133,9 @@ fn unbind(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
         return Ok(());
     };
     let path = format!("{DRIVERS}/{driver}/unbind");
-    let outcome = wait::write_slow(root, &path, &function.to_string(), UNBIND_PATIENCE);
-    // Whoever was faster did what we wanted.
-    if bound(root, function).is_none() {
-        return Ok(());
-    }
-    match outcome {
+    match wait::write_slow(root, &path, &function.to_string(), UNBIND_PATIENCE) {
+        // The kernel takes the link away before it waits for whoever has the device open, so the link
+        // says nothing here.
         Err(error) if error.source.kind() == std::io::ErrorKind::TimedOut => {
             let remedy = if driver.is_vfio() {
                 "stop the VM or process that has the device open; see `virtfn list vf`"
@@ -147,6 +144,8 @@ fn unbind(root: &HostRoot, function: PciAddress) -> Result<(), Fault> {
             };
             Err(Fault::from(error).code("device-in-use").remedy(remedy))
         }
+        // Whoever was faster did what we wanted.
+        _ if bound(root, function).is_none() => Ok(()),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Fault::new(
             "driver-not-unbound",

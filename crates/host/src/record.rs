@@ -191,7 +191,11 @@ impl Recorder<'_> {
                 self.link(&format!("{device}/{entry}"));
             }
         }
-        self.entries(&format!("{device}/vfio-dev"), "vfio");
+        let vfio = format!("{device}/vfio-dev");
+        self.entries(&vfio, "vfio");
+        for entry in self.root.list(&vfio).unwrap_or_default() {
+            self.file(&format!("{vfio}/{entry}/dev"));
+        }
         self.entries(&format!("{device}/uio"), "uio");
     }
 

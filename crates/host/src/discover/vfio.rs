@@ -18,7 +18,9 @@ pub(super) fn read_node(
     if !driver?.is_vfio() {
         return None;
     }
-    let cdev = device.list("vfio-dev").into_iter().next();
+    // Kernels without CONFIG_VFIO_DEVICE_CDEV (Debian 12's) have the entry, and no node for it.
+    let mut entries = device.list("vfio-dev").into_iter();
+    let cdev = entries.find(|name| device.has(&format!("vfio-dev/{name}/dev")));
     Some(VfioNode {
         group: group.map(|group| group_node(root, group)),
         cdev: cdev.map(|name| format!("/dev/vfio/devices/{name}")),
