@@ -15,7 +15,7 @@ use crate::bundle;
 use crate::disk;
 use crate::hub;
 use crate::machine::qemu::{self, Place};
-use crate::machine::{Channel, KillSwitch, Log, Machine, Process, Stalled};
+use crate::machine::{Channel, KillSwitch, Log, Machine, Mishap, Process};
 use crate::proto::{Config, Frame, Kind};
 use crate::topology::{MAX_MACHINES, MAX_NICS, Nic, Topology};
 
@@ -120,7 +120,7 @@ impl Boot<'_> {
         let mut attempt = 1;
         let machines = loop {
             match self.machines(topology, &assets, kvm) {
-                Err(error) if error.is::<Stalled>() && attempt < ATTEMPTS => {
+                Err(error) if error.is::<Mishap>() && attempt < ATTEMPTS => {
                     attempt += 1;
                     (self.say)(&format!("{error}; booting again ({attempt} of {ATTEMPTS})"));
                 }
@@ -209,7 +209,7 @@ impl Boot<'_> {
         };
         let config = Frame::new(Kind::Config, 0, config.encode());
         Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {
-            if self.kill.is_thrown() || error.is::<Stalled>() {
+            if self.kill.is_thrown() || error.is::<Mishap>() {
                 return error;
             }
             match bundle::boot_failure(
