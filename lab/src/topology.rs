@@ -45,7 +45,7 @@ impl Topology {
             nics: Vec::new(),
             nvme_vfs: None,
             memory_mib: 1024,
-            cpus: 2,
+            cpus: 1,
             append: Vec::new(),
             qemu_args: Vec::new(),
             // Eight seconds on an idle host; emulated machines share processors with whatever else runs.

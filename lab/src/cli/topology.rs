@@ -33,7 +33,7 @@ pub(crate) struct TopologyArgs {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     mem: u32,
     /// Processors of each machine
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     cpus: u8,
     /// One more argument for QEMU; can be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
