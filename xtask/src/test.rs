@@ -74,40 +74,82 @@ fn host_tests(filter: Option<&str>) -> Result<()> {
     )
 }
 
-/// The lab's own tests, and those that run inside machines.
+/// The lab's own tests, and those that run inside machines, all at once: a machine mostly waits, above
+/// all for the kernel, which sleeps 1.5 s whenever VFs of an `igb` go away.
 fn lab_tests(filter: Option<&str>) -> Result<()> {
     let built = build::binaries()?;
+    let guest = build::guest_tests()?;
+    let own = |arguments: &[&str]| {
+        let mut test = cargo();
+        test.args(["test", "--package", "lab"]).args(arguments);
+        test
+    };
+    build::run(&mut own(&["--no-run"]))?;
     say("set up the lab");
     build::run(Command::new(&built.lab).arg("setup"))?;
-    say("tests inside machines");
-    tests_inside(&built, filter)?;
-    say("tests of the lab");
-    build::run(
-        cargo()
-            .args(["test", "--package", "lab"])
-            .args(filter)
-            .env("VIRTFN", &built.virtfn)
-            .env("VIRTFN_CNI", &built.cni)
-            .args(["--", "--test-threads=1"]),
-    )
+    let mut lanes = inside(&built, &guest, filter)?;
+    let mut own = own(&[]);
+    own.args(filter)
+        .env("VIRTFN", &built.virtfn)
+        .env("VIRTFN_CNI", &built.cni)
+        .args(["--", "--test-threads=1"]);
+    lanes.push(("tests of the lab".to_owned(), own));
+    beside_each_other(lanes)
 }
 
-/// Machines that share the tests. An emulated machine keeps one processor of the host busy half of its
-/// time; the other half it waits, mostly in the kernel, which sleeps 1.5 s whenever VFs go away.
+/// Something to run, and what it is called.
+type Lane = (String, Command);
+
+/// Runs commands at the same time. The output of the first is shown as it comes, that of the others
+/// when they end.
+fn beside_each_other(lanes: Vec<Lane>) -> Result<()> {
+    let mut lanes = lanes.into_iter();
+    let Some((name, mut first)) = lanes.next() else {
+        return Ok(());
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = lanes
+            .map(|(name, mut other)| (name, scope.spawn(move || other.output())))
+            .collect();
+        say(&name);
+        let mut outcome = build::run(&mut first);
+        for (name, other) in others {
+            let Ok(output) = other.join() else {
+                bail!("a thread that waits for {name} panicked");
+            };
+            let output = output.with_context(|| format!("start {name}"))?;
+            say(&name);
+            eprint!("{}", String::from_utf8_lossy(&output.stdout));
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            if !output.status.success() {
+                outcome = outcome.and(Err(anyhow!("{name} ended with {}", output.status)));
+            }
+        }
+        outcome
+    })
+}
+
+/// Machines that share the tests.
 const MACHINES: usize = 3;
 
-/// Runs each test inside one of the machines, all of which run at once. The output of the first is
-/// shown as it comes, that of the others when they end.
-fn tests_inside(built: &build::Built, filter: Option<&str>) -> Result<()> {
-    let guest = build::guest_tests()?;
+/// Returns what runs each test inside one of the machines.
+fn inside(
+    built: &build::Built,
+    guest: &build::GuestTests,
+    filter: Option<&str>,
+) -> Result<Vec<Lane>> {
     let mut lines = vec![Vec::new(); MACHINES];
+    // Goes on where the binary before stopped: one with a single test is not always the first machine's.
+    let mut next = 0;
     for binary in &guest.tests {
         let names = names_of(binary, filter)?;
         for (machine, line) in lines.iter_mut().enumerate() {
-            line.extend(command_line(binary, &share(&names, machine)));
+            line.extend(command_line(binary, &share(&names, next, machine)));
         }
+        next += names.len();
     }
-    let run = |line: &[String]| {
+    let lines = lines.iter().filter(|line| !line.is_empty());
+    let lane = |(number, line): (usize, &Vec<String>)| {
         let mut run = Command::new(&built.lab);
         run.args(["run", "--nic", "igb,igb", "--nvme", "vfs=4"])
             .args(["--timeout", "30m", "--env"])
@@ -116,32 +158,9 @@ fn tests_inside(built: &build::Built, filter: Option<&str>) -> Result<()> {
             .arg(format!("VIRTFN_CNI={}", guest.cni.display()))
             // sh runs the binaries in turn and stops at the first that fails.
             .args(["--", "sh", "-c", &line.join(" && ")]);
-        run
+        (format!("tests inside machine {number}"), run)
     };
-    let wanted: Vec<_> = lines.iter().filter(|line| !line.is_empty()).collect();
-    let Some((first, others)) = wanted.split_first() else {
-        return Ok(());
-    };
-    thread::scope(|scope| {
-        let others: Vec<_> = others
-            .iter()
-            .map(|line| scope.spawn(|| run(line).output()))
-            .collect();
-        let mut outcome = build::run(&mut run(first));
-        for other in others {
-            let Ok(output) = other.join() else {
-                bail!("a thread that runs a machine panicked");
-            };
-            let output = output.context("start virtfn-lab")?;
-            say("tests inside another machine");
-            eprint!("{}", String::from_utf8_lossy(&output.stdout));
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            if !output.status.success() {
-                outcome = outcome.and(Err(anyhow!("virtfn-lab run ended with {}", output.status)));
-            }
-        }
-        outcome
-    })
+    Ok(lines.enumerate().map(lane).collect())
 }
 
 /// Returns the names of the tests in a binary that contain `filter`.
@@ -165,10 +184,14 @@ fn names_of(binary: &Path, filter: Option<&str>) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Returns the names of the tests that are for one of the machines.
-fn share(names: &[String], machine: usize) -> Vec<&str> {
-    let names = names.iter().skip(machine).step_by(MACHINES);
-    names.map(String::as_str).collect()
+/// Returns the names of the tests that are for one of the machines; the first is for machine `first`,
+/// or as many machines further as there are.
+fn share(names: &[String], first: usize, machine: usize) -> Vec<&str> {
+    let numbered = (first..).zip(names);
+    numbered
+        .filter(|(number, _)| number % MACHINES == machine)
+        .map(|(_, name)| name.as_str())
+        .collect()
 }
 
 /// Returns the line of shell that runs some tests of a binary, if there are any.
@@ -195,11 +218,12 @@ mod tests {
     fn each_test_runs_in_one_machine() {
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
         let mut shared: Vec<&str> = (0..MACHINES)
-            .flat_map(|machine| share(&names, machine))
+            .flat_map(|machine| share(&names, 5, machine))
             .collect();
         shared.sort_unstable();
         assert_eq!(shared, ["a", "b", "c"]);
-        assert_eq!(share(&names[..1], 1), [""; 0]);
+        assert_eq!(share(&names[..1], 0, 1), [""; 0]);
+        assert_eq!(share(&names[..1], MACHINES + 1, 1), ["a"]);
     }
 
     #[test]
