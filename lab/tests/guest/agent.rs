@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::Future;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -84,8 +85,8 @@ impl Drop for Agent {
         let _ended = self.child.kill();
         let _waited = self.child.wait();
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.dir.join("agent.log"));
-            eprintln!("{}", log.unwrap_or_default());
+            let log = fs::read(self.dir.join("agent.log")).unwrap_or_default();
+            let _best_effort = std::io::stderr().write_all(&log);
         }
     }
 }

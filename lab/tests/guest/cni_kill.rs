@@ -42,7 +42,7 @@ fn killed_at_each(mode: Mode, command: &str, next: impl Fn(Namespace)) {
             call("ADD", "c1", BLUE, &config()).make().ok();
         }
         let answer = call(command, "c1", BLUE, &config())
-            .env("VIRTFN_KILL_AT", at)
+            .env("VIRTFN_KILL_AT", at.to_string())
             .make();
         if !answer.was_killed() {
             answer.ok();
@@ -197,7 +197,7 @@ fn disks_of_killed(command: &str) -> Vec<String> {
             call("ADD", "c1", BLUE, &config()).make().ok();
         }
         let answer = call(command, "c1", BLUE, &config())
-            .env("VIRTFN_KILL_AT", at)
+            .env("VIRTFN_KILL_AT", at.to_string())
             .make();
         let disk = format!("/tmp/disk-{at}.tar");
         run("tar", &["-cf", &disk, KEPT[0], KEPT[1]]);

@@ -61,8 +61,8 @@ fn install() {
 
 impl Call {
     /// Sets one more variable.
-    pub(crate) fn env(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.variables.push((name, value.to_string()));
+    pub(crate) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
