@@ -1,5 +1,5 @@
 //! `virtfn apply --persist`, `--unpersist` and `virtfn status`: what is kept, what is told of it, and
-//! that nothing is left behind. That it works across a reboot is `tests/reboot.rs`.
+//! that nothing is left behind. That it works across a reboot is `tests/system/reboot.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;

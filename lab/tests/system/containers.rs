@@ -2,21 +2,10 @@
 //!
 //! containerd in one machine and podman in another, both as Debian has them, each start a container
 //! with a VF on VLAN 100; the NICs of the machines are on one wire.
-//!
-//! They fail, rather than skip, where the lab cannot be set up or where no `virtfn-cni` was built.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests may panic as tests may"
-)]
+use lab::{Lab, Machine, Topology};
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use lab::{Assets, Lab, Machine, Topology};
-
-/// Until a container engine, emulated, has done something.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{add_engines, eventually, make_rootfs, plugin, run};
 
 /// With a chained plugin, and addresses out of ranges.
 const FOR_CONTAINERD: &str = r#"{
@@ -35,82 +24,27 @@ const FOR_PODMAN: &str = r#"{
        {"address": "192.0.2.22/24"}, {"address": "2001:db8::22/64"}]}},
     {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}}]}"#;
 
-const PODMAN: &str = r#"
+const NETWORKS_OF_PODMAN: &str = r#"
 [network]
 network_backend = "cni"
 cni_plugin_dirs = ["/opt/cni/bin"]
 network_config_dir = "/etc/cni/net.d"
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-[containers]
-log_driver = "k8s-file"
 "#;
 
 /// What there is of the VF when nobody has it.
 const LOOK: &str = "ls /sys/bus/pci/devices/0000:01:10.0/net && \
     cat /sys/bus/pci/devices/0000:01:10.0/net/*/mtu && ip link show dev eth0 | sed -n '/^ *vf /p'";
 
-/// Returns the plugin under test: `$VIRTFN_CNI`, or the one that was built beside this test.
-fn plugin() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        let dir = test.parent().and_then(Path::parent).unwrap();
-        dir.join("virtfn-cni")
-    };
-    let path = std::env::var_os("VIRTFN_CNI").map_or_else(beside, PathBuf::from);
-    assert!(
-        path.exists(),
-        "no {}: build it with `cargo build -p cni`, or run `cargo xtask test --lab`",
-        path.display()
-    );
-    path
-}
-
-#[track_caller]
-fn run(machine: &Machine, line: &str) -> String {
-    machine.run(line).unwrap().check().unwrap()
-}
-
-/// Waits until a command succeeds, and returns what it writes.
-#[track_caller]
-fn eventually(machine: &Machine, line: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let output = machine.run(line).unwrap();
-        if output.exit.success() {
-            return output.check().unwrap();
-        }
-        let late = Instant::now() >= deadline;
-        assert!(!late, "`{line}` did not succeed:\n{}", output.text());
-        std::thread::park_timeout(Duration::from_millis(300));
-    }
-}
-
-/// Makes a VF, installs the plugins and the network, and makes a root file system for a container.
-fn prepare(machine: &Machine, engines: Option<&Path>, network: &str) {
-    if let Some(engines) = engines {
-        // Both are directories of the machine's one file system, and nothing is written there.
-        let line = format!(
-            "mount -t overlay overlay -o ro,lowerdir=/usr:{}/usr /usr",
-            engines.display()
-        );
-        run(machine, &line);
-    }
-    run(machine, "mount --make-rshared /");
+/// Makes a VF, installs the engines, the plugins and the network, and makes a root file system.
+fn prepare(machine: &Machine, network: &str) {
+    add_engines(machine, NETWORKS_OF_PODMAN);
     make_vf(machine);
-    run(machine, "mkdir -p /etc/cni/net.d /etc/containers");
+    run(machine, "mkdir -p /etc/cni/net.d");
     machine
         .write("/etc/cni/net.d/10-blue.conflist", network.as_bytes())
         .unwrap();
     install(machine);
-    run(
-        machine,
-        "mkdir -p /root/rootfs/bin /root/rootfs/proc /root/rootfs/sys /root/rootfs/dev \
-             /root/rootfs/etc /root/rootfs/run /root/rootfs/tmp && \
-         cp $(command -v busybox) /root/rootfs/bin/ && ln -s busybox /root/rootfs/bin/sleep",
-    );
+    make_rootfs(machine, "sleep");
 }
 
 fn make_vf(machine: &Machine) {
@@ -149,19 +83,15 @@ fn assert_free(machine: &Machine, before: &str) {
 #[test]
 fn containers_of_containerd_and_podman_reach_each_other() {
     let lab = Lab::boot(&Topology::igb(2)).expect("these tests need the lab");
-    let engines = Assets::container_engines(&|text| eprintln!("{text}")).unwrap();
     let (containerd, podman) = (&lab[0], &lab[1]);
-    prepare(containerd, engines.as_deref(), FOR_CONTAINERD);
-    prepare(podman, engines.as_deref(), FOR_PODMAN);
+    prepare(containerd, FOR_CONTAINERD);
+    prepare(podman, FOR_PODMAN);
     let before = [containerd, podman].map(|machine| run(machine, LOOK));
 
-    podman
-        .write("/etc/containers/containers.conf", PODMAN.as_bytes())
-        .unwrap();
     let start = "podman --storage-driver=vfs run --detach --name b --network blue \
                  --rootfs /root/rootfs /bin/sleep 3600";
-    run_long(podman, start);
-    let b = run_long(
+    run(podman, start);
+    let b = run(
         podman,
         "podman --storage-driver=vfs inspect --format '{{.State.Pid}}' b",
     );
@@ -237,19 +167,12 @@ fn containers_of_containerd_and_podman_reach_each_other() {
         eventually(podman, &format!("{inside_b} ping -c 1 -w 5 {address}"));
     }
 
-    run_long(podman, "podman --storage-driver=vfs rm --force --time 0 b");
+    run(podman, "podman --storage-driver=vfs rm --force --time 0 b");
     assert_free(podman, &before[1]);
     // Here the namespace is gone before DEL is called, and DEL is told of none.
-    run_long(containerd, "ctr task kill --signal 9 a");
+    run(containerd, "ctr task kill --signal 9 a");
     assert_free(containerd, &before[0]);
     lab.power_off();
-}
-
-/// Runs what takes an emulated machine long.
-#[track_caller]
-fn run_long(machine: &Machine, line: &str) -> String {
-    let command = machine.command(["sh", "-c", line]).limit(PATIENCE);
-    command.output().unwrap().check().unwrap()
 }
 
 /// A network with addresses out of a range, for calls of the plugin itself.

@@ -1,19 +1,13 @@
 //! What `virtfn apply --persist` promises: after a reboot the VFs are there again, before anything
 //! could use them, and network managers leave them alone. Real machines boot; systemd, udev and
 //! systemd-networkd are the host's own.
-//!
-//! They fail, rather than skip, where the lab cannot be set up or where no `virtfn` was built.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may panic as tests may"
-)]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use lab::{Lab, Machine, Topology};
+
+use crate::support::{run, virtfn};
 
 /// Until systemd has started everything, or stopped everything, in an emulated machine that shares
 /// its processors with others.
@@ -80,26 +74,6 @@ Name=en* eth*
 LinkLocalAddressing=no
 ConfigureWithoutCarrier=yes
 ";
-
-/// Returns the `virtfn` under test: `$VIRTFN`, or the one that was built beside this test.
-fn virtfn() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.parent().and_then(Path::parent).unwrap().join("virtfn")
-    };
-    let path = std::env::var_os("VIRTFN").map_or_else(beside, PathBuf::from);
-    assert!(
-        path.exists(),
-        "no {}: build it with `cargo build -p cli`, or run `cargo xtask test --lab`",
-        path.display()
-    );
-    path
-}
-
-#[track_caller]
-fn run(machine: &Machine, line: &str) -> String {
-    machine.run(line).unwrap().check().unwrap()
-}
 
 /// Boots, and waits until systemd has started what there is to start.
 fn boot(topology: &Topology) -> Lab {

@@ -1,0 +1,14 @@
+//! virtfn beside what Debian brings: systemd with udev and systemd-networkd, containerd and podman.
+//!
+//! They fail, rather than skip, where the lab cannot be set up or where `virtfn` was not built.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may panic as tests may"
+)]
+
+mod cdi;
+mod containers;
+mod reboot;
+mod support;
