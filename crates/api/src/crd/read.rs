@@ -3,9 +3,10 @@
 use std::fmt;
 
 use model::{Code, Explain, NodePolicy, NodePool, Origin};
+use serde::de::DeserializeOwned;
 
 use super::node_policy::{SCHEMA, SriovNetworkNodePolicy};
-use super::schema::{self, shorten};
+use super::schema::{self, Field, shorten};
 use super::{API_VERSION, review_node_policy};
 use crate::field::{FieldPath, FieldProblem};
 use crate::yaml::{self, Node, Value};
@@ -203,6 +204,33 @@ fn read(
     }
 }
 
+/// What the kinds of objects differ in while they are read.
+struct Kind {
+    /// What messages call such an object.
+    word: &'static str,
+    /// What its name is a name of.
+    named: &'static str,
+    /// What to write as a name.
+    name_remedy: &'static str,
+    schema: &'static [Field],
+    /// Says of an unknown field where it belongs, if that is known.
+    hint: fn(&str) -> Option<&'static str>,
+}
+
+static POLICY: Kind = Kind {
+    word: "policy",
+    named: "an object",
+    name_remedy: OBJECT_NAME_REMEDY,
+    schema: &SCHEMA,
+    hint: |path| {
+        let of_network = |setting: &str| path.ends_with(&format!(".{setting}"));
+        let known = OF_NETWORK.into_iter().any(of_network);
+        known.then_some("; it is a setting of SriovNetwork")
+    },
+};
+
+const OBJECT_NAME_REMEDY: &str = "write lower-case letters, digits, '-' and '.', such as rack-a";
+
 struct Reader<'a> {
     file: &'a str,
     takes_node_states: bool,
@@ -289,40 +317,50 @@ impl Reader<'_> {
         self.problem(line, "", problem, remedy, OTHER_KIND);
     }
 
-    fn policy(&mut self, node: &Node) {
+    /// Reads an object of a known kind: what is wrong with it is told, and otherwise `accept` gives it
+    /// its meaning.
+    fn object<T: DeserializeOwned>(
+        &mut self,
+        node: &Node,
+        kind: &Kind,
+        accept: impl FnOnce(&mut Self, T, &Node, &str) -> Vec<FieldProblem>,
+    ) {
         let name = node
             .get("metadata")
             .and_then(|metadata| metadata.text("name"));
-        let object = name.map_or("policy without a name".to_owned(), |name| {
-            format!("policy {}", shorten(name))
+        let object = name.map_or(format!("{} without a name", kind.word), |name| {
+            format!("{} {}", kind.word, shorten(name))
         });
         let mut problems = Vec::new();
         if !name.is_some_and(is_object_name) {
             problems.push(FieldProblem {
                 path: FieldPath::from(["metadata", "name"]),
                 problem: name.map_or("is required".to_owned(), |name| {
-                    format!("{:?} is not a name of an object", shorten(name))
+                    format!("{:?} is not a name of {}", shorten(name), kind.named)
                 }),
-                remedy: "write lower-case letters, digits, '-' and '.', such as rack-a".to_owned(),
+                remedy: kind.name_remedy.to_owned(),
             });
         }
-        let found = schema::check(node, &SCHEMA);
+        let found = schema::check(node, kind.schema);
         for unknown in found.unknown {
-            let last = unknown.path.to_string();
-            let of_network = OF_NETWORK
-                .iter()
-                .any(|setting| last.ends_with(&format!(".{setting}")));
+            let path = unknown.path.to_string();
             let hint = match unknown.guess {
                 Some(guess) => format!("; did you mean {guess}?"),
-                None if of_network => "; it is a setting of SriovNetwork".to_owned(),
-                None => String::new(),
+                None => (kind.hint)(&path).unwrap_or_default().to_owned(),
             };
-            let text = format!("unknown field {} is ignored{hint}", shorten(&last));
+            let text = format!("unknown field {} is ignored{hint}", shorten(&path));
             self.warn(node.line_of(&unknown.path), &object, text);
         }
         problems.extend(found.problems);
         if problems.is_empty() {
-            problems = self.accept(node, &object);
+            problems = match serde_json::from_value(node.to_json()) {
+                Ok(wire) => accept(self, wire, node, &object),
+                Err(error) => vec![FieldProblem {
+                    path: FieldPath::default(),
+                    problem: error.to_string(),
+                    remedy: "compare it with the CRD".to_owned(),
+                }],
+            };
         }
         for FieldProblem {
             path,
@@ -335,18 +373,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Gives an object that fits the schema its meaning, and keeps it unless something is wrong.
-    fn accept(&mut self, node: &Node, object: &str) -> Vec<FieldProblem> {
-        let wire: SriovNetworkNodePolicy = match serde_json::from_value(node.to_json()) {
-            Ok(wire) => wire,
-            Err(error) => {
-                return vec![FieldProblem {
-                    path: FieldPath::default(),
-                    problem: error.to_string(),
-                    remedy: "compare it with the CRD".to_owned(),
-                }];
-            }
-        };
+    fn policy(&mut self, node: &Node) {
+        self.object(node, &POLICY, Self::accept_policy);
+    }
+
+    /// Keeps a policy that fits the schema, unless something is wrong with it.
+    fn accept_policy(
+        &mut self,
+        wire: SriovNetworkNodePolicy,
+        node: &Node,
+        object: &str,
+    ) -> Vec<FieldProblem> {
         let mut policy = match NodePolicy::try_from(&wire) {
             Ok(policy) => policy,
             Err(invalid) => return invalid.problems,
