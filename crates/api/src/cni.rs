@@ -26,7 +26,7 @@ mod sriov;
 mod version;
 
 pub use arguments::{Arguments, ArgumentsError};
-pub use cache::{CachedIpam, CachedRuntime, OrigVfState, ParseCacheError, SriovCache};
+pub use cache::{CacheFile, CachedIpam, CachedRuntime, OrigVfState, ParseCacheError, SriovCache};
 pub use config::{Attachment, ConfigError, NetworkConfig, STDIN_LIMIT};
 pub use environment::{Command, ContainerId, Environment, EnvironmentError, SearchPath};
 pub use error::{ErrorNumber, ErrorObject};

@@ -3,8 +3,8 @@
 //! A normal test runs each over its seed corpus, `corpus/<name>/`.
 
 use crate::cni::{
-    AddResult, Arguments, CniVersion, Command, IbSriovCache, IbSriovConfig, NetworkConfig,
-    RdmaConfig, RdmaState, SriovCache, SriovConfig,
+    AddResult, Arguments, CacheFile, CniVersion, Command, IbSriovCache, IbSriovConfig,
+    NetworkConfig, RdmaConfig, RdmaState, SriovCache, SriovConfig,
 };
 use crate::crd::{PfRecord, SriovNetworkNodeStateSpec};
 

@@ -22,7 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::cni::{IbSriovCache, ParseCacheError, SriovCache};
+use api::cni::{CacheFile as _, IbSriovCache, ParseCacheError, SriovCache};
 use host::{Lock, LockError, LockOf, exclusive_at, shared_at};
 use model::{Holder, PciAddress};
 

@@ -7,6 +7,7 @@
 //! write. Keys that a reader does not know it ignores, which is how virtfn marks its own files.
 
 use model::{LinkPolicy, MacAddr, Mbps, PciAddress, Pcp, VfState, VlanId, VlanProto, VlanTag};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The content of one file.
@@ -137,27 +138,39 @@ pub enum ParseCacheError {
     NoDevice,
 }
 
-impl SriovCache {
+/// A file in which a plugin keeps what it did to a VF: JSON that names the VF.
+pub trait CacheFile: Serialize + DeserializeOwned {
+    /// Returns the VF's address as it is written.
+    fn device_id(&self) -> &str;
+
     /// Reads the content of a file.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseCacheError> {
+    fn parse(bytes: &[u8]) -> Result<Self, ParseCacheError> {
         let cache: Self = serde_json::from_slice(bytes).map_err(ParseCacheError::NotACache)?;
         cache.device().map(|_| cache)
     }
 
     /// Returns the VF.
-    pub fn device(&self) -> Result<PciAddress, ParseCacheError> {
-        self.device_id
+    fn device(&self) -> Result<PciAddress, ParseCacheError> {
+        self.device_id()
             .parse()
             .map_err(|_| ParseCacheError::NoDevice)
     }
 
     /// Writes the content of a file.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    fn to_json(&self) -> String {
         // A struct of texts and numbers always has a JSON form.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
 
+impl CacheFile for SriovCache {
+    fn device_id(&self) -> &str {
+        &self.device_id
+    }
+}
+
+impl SriovCache {
     /// Was a MAC asked for, by whomever?
     #[must_use]
     pub fn asks_for_mac(&self) -> bool {

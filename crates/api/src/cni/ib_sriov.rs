@@ -8,7 +8,7 @@
 use model::{Guid, LinkPolicy, PciAddress};
 use serde::{Deserialize, Serialize};
 
-use super::cache::ParseCacheError;
+use super::cache::CacheFile;
 use super::config::{ConfigError, NetworkConfig, problems, shortened};
 use super::json::Fields;
 
@@ -201,27 +201,13 @@ pub struct IbCniArguments {
     pub guid: String,
 }
 
+impl CacheFile for IbSriovCache {
+    fn device_id(&self) -> &str {
+        &self.device_id
+    }
+}
+
 impl IbSriovCache {
-    /// Reads the content of a file.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseCacheError> {
-        let cache: Self = serde_json::from_slice(bytes).map_err(ParseCacheError::NotACache)?;
-        cache.device().map(|_| cache)
-    }
-
-    /// Returns the VF.
-    pub fn device(&self) -> Result<PciAddress, ParseCacheError> {
-        self.device_id
-            .parse()
-            .map_err(|_| ParseCacheError::NoDevice)
-    }
-
-    /// Writes the content of a file.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        // A struct of texts and numbers always has a JSON form.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
     /// Was a GUID given to the VF?
     #[must_use]
     pub fn asks_for_guid(&self) -> bool {

@@ -1,6 +1,6 @@
 //! VFs that upstream's plugin gave away.
 
-use api::cni::SriovCache;
+use api::cni::{CacheFile as _, SriovCache};
 use fixtures::parsed;
 use model::{NetnsTarget, Step, VfAttr, VfIndex, VlanId, VlanTag};
 use serde_json::json;

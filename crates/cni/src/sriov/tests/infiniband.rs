@@ -1,6 +1,6 @@
 //! `ib-sriov`, on a machine that is played: GUIDs, RDMA devices that go along, upstream's files.
 
-use api::cni::IbSriovCache;
+use api::cni::{CacheFile as _, IbSriovCache};
 use fixtures::parsed;
 use model::{Guid, LinkType, Netns, NetnsTarget, Step, VfAttr, VfIndex};
 use serde_json::{Value, json};
