@@ -273,20 +273,7 @@ pub fn word_parameter(
     device: &Handle,
     name: &str,
 ) -> Result<Option<WordParameter>, RequestError> {
-    let outcome = one(
-        socket,
-        CMD_PARAM_GET,
-        device,
-        format_args!("read parameter {name} of {device}"),
-        |request| {
-            request.text(ATTR_PARAM_NAME, name);
-        },
-        decode::word_parameter,
-    );
-    match outcome {
-        Err(error) if error.is_invalid() => Ok(None),
-        outcome => outcome,
-    }
+    parameter(socket, device, name, decode::word_parameter)
 }
 
 /// Sets a parameter of a device that is a word.
@@ -318,6 +305,15 @@ pub fn switch_parameter(
     device: &Handle,
     name: &str,
 ) -> Result<Option<bool>, RequestError> {
+    parameter(socket, device, name, decode::switch_parameter)
+}
+
+fn parameter<T>(
+    socket: &mut Socket,
+    device: &Handle,
+    name: &str,
+    read: impl Fn(Attributes<'_>) -> Option<T>,
+) -> Result<Option<T>, RequestError> {
     let outcome = one(
         socket,
         CMD_PARAM_GET,
@@ -326,7 +322,7 @@ pub fn switch_parameter(
         |request| {
             request.text(ATTR_PARAM_NAME, name);
         },
-        decode::switch_parameter,
+        read,
     );
     match outcome {
         // The answer for a name that the driver did not register.
