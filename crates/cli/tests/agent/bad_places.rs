@@ -4,15 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use super::fake_kubelet::FakeKubelet;
-use super::running::Place;
-
-fn pools(names: &[&str]) -> String {
-    let pool = |name: &&str| {
-        format!(r#"{{"resourceName": "{name}", "selectors": {{"drivers": ["mlx5_core"]}}}}"#)
-    };
-    let pools: Vec<String> = names.iter().map(pool).collect();
-    format!(r#"{{"resourceList": [{}]}}"#, pools.join(","))
-}
+use super::running::{Place, pools};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_where_a_socket_goes_is_replaced_unless_it_is_somebodys() {

@@ -1,13 +1,5 @@
 use super::fake_kubelet::{FakeKubelet, sockets};
-use super::running::Place;
-
-fn pools(names: &[&str]) -> String {
-    let pool = |name: &&str| {
-        format!(r#"{{"resourceName": "{name}", "selectors": {{"drivers": ["mlx5_core"]}}}}"#)
-    };
-    let pools: Vec<String> = names.iter().map(pool).collect();
-    format!(r#"{{"resourceList": [{}]}}"#, pools.join(","))
-}
+use super::running::{Place, pools};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_take_effect_without_a_restart() {

@@ -144,6 +144,15 @@ impl Place {
     }
 }
 
+/// Returns a configuration with pools of these names, all of the same devices.
+pub(crate) fn pools(names: &[&str]) -> String {
+    let pool = |name: &&str| {
+        format!(r#"{{"resourceName": "{name}", "selectors": {{"drivers": ["mlx5_core"]}}}}"#)
+    };
+    let pools: Vec<String> = names.iter().map(pool).collect();
+    format!(r#"{{"resourceList": [{}]}}"#, pools.join(","))
+}
+
 /// Returns an address for an agent.
 ///
 /// Somebody else may take the port until the agent does; then the test fails and says so.

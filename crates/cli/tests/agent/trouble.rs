@@ -10,14 +10,11 @@ use kubelet::deviceplugin::{Empty, LIST_AND_WATCH, ListAndWatchResponse};
 use kubelet::subscribe;
 
 use super::fake_kubelet::{FakeKubelet, Known, PATIENCE};
-use super::running::{Place, names};
-
-const ONE_POOL: &str =
-    r#"{"resourceList": [{"resourceName": "a", "selectors": {"drivers": ["mlx5_core"]}}]}"#;
+use super::running::{Place, names, pools};
 
 fn place(registration: &str) -> Place {
     let place = Place::of("mlx5-switchdev").with(&["--registration", registration]);
-    place.config(ONE_POOL);
+    place.config(&pools(&["a"]));
     place
 }
 
@@ -47,7 +44,7 @@ async fn a_kubelet_that_hangs_is_replaced_by_one_that_does_not() {
         agent.page_until("/debug/state", |_, body| {
             body.contains("pool intel.com/a netDevice: 3 devices")
         });
-        place.config(&ONE_POOL.replace("\"a\"", "\"b\""));
+        place.config(&pools(&["b"]));
         let body = agent.page_until("/readyz", |status, body| {
             status == 503 && body.contains("intel.com/b: ")
         });
