@@ -168,10 +168,9 @@ fn a_vf_moved_without_virtfn_is_not_taken_away() {
     );
 }
 
-#[test]
-fn a_namespace_that_went_away_gives_its_vf_back() {
-    let machine = Machine::with_vfs(1);
-    let before = machine.settled();
+/// Attaches VF 0 to a namespace that goes away without a detach.
+#[track_caller]
+fn lose_with_its_namespace() {
     let blue = Namespace::new("blue");
     virtfn(&[
         "attach", VF0, "--netns", blue.0, "--name", "net1", "--vlan", "7",
@@ -181,6 +180,13 @@ fn a_namespace_that_went_away_gives_its_vf_back() {
     eventually("the kernel to bring the VF back", || {
         netdev_or_none(VF0).is_some()
     });
+}
+
+#[test]
+fn a_namespace_that_went_away_gives_its_vf_back() {
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    lose_with_its_namespace();
     virtfn(&["detach", VF0]).ok();
     assert_eq!(machine.settled(), before);
 }
@@ -189,15 +195,7 @@ fn a_namespace_that_went_away_gives_its_vf_back() {
 fn the_next_attach_heals_a_vf_whose_namespace_went_away() {
     let machine = Machine::with_vfs(1);
     let before = machine.settled();
-    let blue = Namespace::new("blue");
-    virtfn(&[
-        "attach", VF0, "--netns", blue.0, "--name", "net1", "--vlan", "7",
-    ])
-    .ok();
-    drop(blue);
-    eventually("the kernel to bring the VF back", || {
-        netdev_or_none(VF0).is_some()
-    });
+    lose_with_its_namespace();
     let red = Namespace::new("red");
     virtfn(&["attach", VF0, "--netns", red.0, "--name", "net1"]).ok();
     assert_eq!(

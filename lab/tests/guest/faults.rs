@@ -192,25 +192,10 @@ fn a_driver_that_never_makes_a_netdev_is_told_after_a_deadline() {
 #[test]
 fn a_driver_that_does_not_exist_is_told_and_takes_nothing_away() {
     let machine = Machine::with_vfs(2);
-    let state = |driver: &str| {
-        format!(
-            "apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetworkNodeState
-metadata: {{name: worker-1, namespace: sriov-network-operator}}
-spec:
-  interfaces:
-  - pciAddress: \"{PF0}\"
-    numVfs: 2
-    name: {}
-    vfGroups:
-    - {{resourceName: a, deviceType: {driver}, vfRange: 0-0, policyName: a}}
-    - {{resourceName: b, deviceType: vfio-pci, vfRange: 1-1, policyName: b}}
-",
-            netdev(PF0)
-        )
-    };
     let told = ["error[no-driver]", "vf 0 (0000:01:10.0)", "no-such-driver"];
-    let outcome = machine.apply(&state("no-such-driver")).refused(1, &told);
+    let outcome = machine
+        .apply(&node_state("no-such-driver"))
+        .refused(1, &told);
     assert!(!outcome.stderr().contains("vf 1 ("), "{}", outcome.stderr());
     assert_eq!(
         machine.vf(VF0)["driver"],
@@ -218,7 +203,7 @@ spec:
         "its driver was taken away"
     );
     assert_eq!(machine.vf(VF1)["driver"], "vfio-pci");
-    machine.apply(&state("netdevice")).ok();
+    machine.apply(&node_state("netdevice")).ok();
 }
 
 #[test]

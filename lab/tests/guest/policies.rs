@@ -194,21 +194,7 @@ fn devices_that_are_no_nics_are_left_alone() {
 #[test]
 fn a_node_state_is_applied_as_policies_are() {
     let machine = Machine::fresh();
-    let state = format!(
-        "apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetworkNodeState
-metadata: {{name: worker-1, namespace: sriov-network-operator}}
-spec:
-  interfaces:
-  - pciAddress: \"{PF0}\"
-    numVfs: 2
-    name: {}
-    vfGroups:
-    - {{resourceName: a, deviceType: netdevice, vfRange: 0-0, policyName: a}}
-    - {{resourceName: b, deviceType: vfio-pci, vfRange: 1-1, policyName: b}}
-",
-        netdev(PF0)
-    );
+    let state = node_state("netdevice");
     machine.apply(&state).ok();
     assert_eq!(machine.vf(VF0)["driver"], "igbvf");
     assert_eq!(machine.vf(VF1)["driver"], "vfio-pci");

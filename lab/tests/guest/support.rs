@@ -254,6 +254,25 @@ spec:
     )
 }
 
+/// Returns a node state with two VFs: the first has a driver, the second is on `vfio-pci`.
+pub(crate) fn node_state(driver: &str) -> String {
+    format!(
+        "apiVersion: sriovnetwork.openshift.io/v1
+kind: SriovNetworkNodeState
+metadata: {{name: worker-1, namespace: sriov-network-operator}}
+spec:
+  interfaces:
+  - pciAddress: \"{PF0}\"
+    numVfs: 2
+    name: {}
+    vfGroups:
+    - {{resourceName: a, deviceType: {driver}, vfRange: 0-0, policyName: a}}
+    - {{resourceName: b, deviceType: vfio-pci, vfRange: 1-1, policyName: b}}
+",
+        netdev(PF0)
+    )
+}
+
 /// Writes a policy to a file and returns its path.
 pub(crate) fn write_policy(text: &str) -> String {
     let path = format!("/tmp/policy-{}.yaml", std::process::id());

@@ -2,7 +2,7 @@
 
 use api::cni::{CacheFile as _, SriovCache};
 use fixtures::parsed;
-use model::{NetnsTarget, Step, VfAttr, VfIndex, VlanId, VlanTag};
+use model::{Step, VfAttr, VfIndex, VlanId, VlanTag};
 use serde_json::json;
 
 use super::world::*;
@@ -19,25 +19,13 @@ fn given_by_upstream() -> World {
         proto: model::VlanProto::default(),
     };
     let own = world.vf_netdev();
-    let (function, pf, vf) = (parsed(VF), parsed(PF), VfIndex(0));
-    world.host.perform_all(&[
-        Step::SetVf {
-            pf,
-            vf,
-            attr: VfAttr::Vlan(Some(tag)),
-        },
-        Step::Move {
-            function,
-            from: NetnsTarget::Host,
-            to: netns.clone(),
-            name: parsed("net1"),
-        },
-        Step::SetUp {
-            function,
-            netns,
-            up: true,
-        },
-    ]);
+    let (pf, vf) = (parsed(PF), VfIndex(0));
+    world.host.perform_all(&[Step::SetVf {
+        pf,
+        vf,
+        attr: VfAttr::Vlan(Some(tag)),
+    }]);
+    world.hand_over(netns);
     let cache = json!({
         "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "ipam": {"type": "test-ipam"},
         "deviceID": VF, "Master": "ens1f0", "VFID": 0, "MAC": "", "MTU": 1500, "vlan": 100,

@@ -183,18 +183,8 @@ fn given_by_upstream() -> World {
             from: NetnsTarget::Host,
             to: netns.clone(),
         },
-        Step::Move {
-            function,
-            from: NetnsTarget::Host,
-            to: netns.clone(),
-            name: parsed("net1"),
-        },
-        Step::SetUp {
-            function,
-            netns,
-            up: true,
-        },
     ]);
+    world.hand_over(netns);
     let cache = json!({
         "cniVersion": "1.0.0", "name": "blue", "type": "ib-sriov", "ipam": {"type": "test-ipam"},
         "deviceID": VF, "Master": "ib0", "VFID": 0, "HostIFNames": own.name.to_string(),

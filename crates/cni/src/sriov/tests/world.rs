@@ -225,6 +225,24 @@ impl World {
         self.netns[path].clone()
     }
 
+    /// Does what every plugin does at last: moves the VF into a namespace as `net1`, and sets it up.
+    pub(crate) fn hand_over(&mut self, netns: NetnsTarget) {
+        let function = parsed(VF);
+        self.host.perform_all(&[
+            Step::Move {
+                function,
+                from: NetnsTarget::Host,
+                to: netns.clone(),
+                name: parsed("net1"),
+            },
+            Step::SetUp {
+                function,
+                netns,
+                up: true,
+            },
+        ]);
+    }
+
     pub(crate) fn vf_netdev(&self) -> model::Netdev {
         let seen = self.host.inventory();
         seen.get(parsed(VF)).unwrap().netdev().unwrap().clone()
