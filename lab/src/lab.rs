@@ -15,12 +15,9 @@ use crate::bundle;
 use crate::disk;
 use crate::hub;
 use crate::machine::qemu::{self, Place};
-use crate::machine::{Channel, KillSwitch, Log, Machine, Mishap, Process};
+use crate::machine::{Channel, KillSwitch, Log, Machine, Process};
 use crate::proto::{Config, Frame, Kind};
 use crate::topology::{MAX_MACHINES, MAX_NICS, Nic, Topology};
-
-/// How often machines are booted before a stall counts as a failure.
-const ATTEMPTS: u32 = 3;
 
 /// Running machines, joined NIC by NIC.
 ///
@@ -117,16 +114,7 @@ impl Boot<'_> {
         check(topology)?;
         let assets = Assets::ready(&self.choice, topology, self.say)?;
         let kvm = assets.kvm_works(self.say);
-        let mut attempt = 1;
-        let machines = loop {
-            match self.machines(topology, &assets, kvm) {
-                Err(error) if error.is::<Mishap>() && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    (self.say)(&format!("{error}; booting again ({attempt} of {ATTEMPTS})"));
-                }
-                machines => break machines?,
-            }
-        };
+        let machines = self.machines(topology, &assets, kvm)?;
         Ok(Lab {
             machines,
             assets,
@@ -209,7 +197,7 @@ impl Boot<'_> {
         };
         let config = Frame::new(Kind::Config, 0, config.encode());
         Machine::await_boot(&name, process, channel, &config, deadline).map_err(|error| {
-            if self.kill.is_thrown() || error.is::<Mishap>() {
+            if self.kill.is_thrown() {
                 return error;
             }
             match bundle::boot_failure(

@@ -25,31 +25,6 @@ use crate::proto::{Frame, Kind};
 /// all that was written is in its memory.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
-/// How often a boot is looked at.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// What the kernel says when a processor's timer no longer fires.
-///
-/// Seen once in some hundred boots on an overloaded host under emulation (QEMU 10.0, Linux 6.12),
-/// while timers were one-shot. They are periodic now, but the first moments of a boot are not:
-/// such a boot is repeated.
-const STALL: &[u8] = b"kthread timer wakeup didn't happen";
-
-/// What QEMU says when it trips over a memory map that another processor changed meanwhile, which the
-/// kernel does while it looks for PCI devices.
-///
-/// Seen once in some hundred boots under emulation (QEMU 10.0).
-const TRIPPED: &[u8] = b"iotlb_to_section: Assertion";
-
-/// What goes wrong in an emulated machine while it boots, and not when it boots again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Mishap {
-    #[error("the emulated timer of {0} stalled while it booted")]
-    Stalled(String),
-    #[error("QEMU failed an assertion of its own while {0} booted")]
-    Tripped(String),
-}
-
 /// Where the time of a boot went, since the process was started.
 #[derive(Clone, Debug, Default)]
 pub struct Timing {
@@ -85,25 +60,17 @@ impl Machine {
         channel
             .send(config)
             .with_context(|| format!("configure {name}"))?;
-        let frame = loop {
-            match events.recv_timeout(LOOK) {
-                Ok(frame) => break frame,
-                Err(RecvTimeoutError::Timeout) if process.serial().contains(STALL) => {
-                    return Err(Mishap::Stalled(name.to_owned()).into());
-                }
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let (after, words) = (started.elapsed(), process.last_words());
-                    bail!("{name} was not ready after {after:.0?}{words}");
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    process.await_end(Duration::from_secs(5));
-                    if process.errors().contains(TRIPPED) {
-                        return Err(Mishap::Tripped(name.to_owned()).into());
-                    }
-                    let (why, words) = (channel.why_closed(), process.last_words());
-                    bail!("{name} ended while it booted ({why}){words}");
-                }
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let frame = match events.recv_timeout(limit) {
+            Ok(frame) => frame,
+            Err(RecvTimeoutError::Timeout) => {
+                let (after, words) = (started.elapsed(), process.last_words());
+                bail!("{name} was not ready after {after:.0?}{words}");
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                process.await_end(Duration::from_secs(5));
+                let (why, words) = (channel.why_closed(), process.last_words());
+                bail!("{name} ended while it booted ({why}){words}");
             }
         };
         let text = String::from_utf8_lossy(&frame.payload).into_owned();

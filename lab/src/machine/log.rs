@@ -39,14 +39,6 @@ impl Log {
         self.lock().bytes.clone()
     }
 
-    /// Whether some text is in what was kept.
-    pub(crate) fn contains(&self, text: &[u8]) -> bool {
-        self.lock()
-            .bytes
-            .windows(text.len())
-            .any(|window| window == text)
-    }
-
     /// The last lines, for an error message.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let bytes = self.bytes();
