@@ -83,15 +83,16 @@ pub(crate) fn discover(
     if scope == Scope::All {
         aux::add(root, &mut scan);
     }
-    let uppers = Uppers::of(&links);
+    let mut uppers = Uppers::of(&links);
     netdevs::add(root, &mut scan, links);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
-    if holders::netdevs_may_be_elsewhere(&scan, scope) {
+    if holders::netdevs_may_be_elsewhere(&scan, scope) || uppers.may_be_elsewhere(&scan, scope) {
         let (namespaces, errors) = queries.elsewhere(root);
         for error in errors {
             scan.notes.gap("network namespaces", error.chain());
         }
+        uppers.add_elsewhere(&namespaces);
         netdevs::add_elsewhere(&mut scan, namespaces);
     }
     ask_pfs(root, &mut scan, queries, scope);

@@ -76,6 +76,9 @@ pub(crate) struct Elsewhere {
     pub(crate) path: Option<String>,
     /// Its netdevs that have a parent device.
     pub(crate) links: Vec<Link>,
+    /// What it has on netdevs of this namespace, such as a macvlan, by their index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) uppers: BTreeMap<IfIndex, IfName>,
 }
 
 /// What runs on a PF.

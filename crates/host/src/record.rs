@@ -116,13 +116,14 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
     Ok(tree)
 }
 
-/// Keeps of other namespaces only what is on a PCI function: the rest is other people's business.
+/// Keeps of other namespaces only what is on a PCI function, or on a netdev of this one: the rest is other
+/// people's business.
 fn elsewhere(root: &HostRoot, queries: &mut dyn Queries) -> Vec<Elsewhere> {
     let (mut namespaces, _) = queries.elsewhere(root);
     for namespace in &mut namespaces {
         namespace.links.retain(|link| link.parent_pci().is_some());
     }
-    namespaces.retain(|namespace| !namespace.links.is_empty());
+    namespaces.retain(|namespace| !namespace.links.is_empty() || !namespace.uppers.is_empty());
     namespaces
 }
 

@@ -466,7 +466,8 @@ pub enum HolderKind {
     Vfio,
     /// A process has another device node of it open: vhost-vdpa or UIO.
     Device,
-    /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address.
+    /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address. Or a container
+    /// does, with a macvlan or the like on it.
     Host,
     /// Perhaps somebody has it: what is on record of it cannot be read.
     Unknown,

@@ -13,6 +13,11 @@ pub fn fuzz_link(data: &[u8]) {
     crate::link::fuzz_link(data);
 }
 
+/// Decodes arbitrary bytes as the number of a namespace.
+pub fn fuzz_netns_id(data: &[u8]) {
+    crate::netns_id::fuzz_netns_id(data);
+}
+
 /// Decodes arbitrary bytes as an address message.
 pub fn fuzz_address(data: &[u8]) {
     crate::address::fuzz_address(data);

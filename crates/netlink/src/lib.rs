@@ -15,6 +15,7 @@
 //! | list interfaces, and the VFs that PFs report | [`links_with_vfs`], [`Link`], [`VfReport`] |
 //! | set VLAN, MAC, trust … of a VF | [`set_vf`] |
 //! | move, rename, set up an interface | [`change_link`] |
+//! | know on what an interface in a container is | [`FarLower`], [`netns_id`] |
 //! | give it addresses and routes, and tell the neighbours | [`add_address`], [`add_route`], [`announce`] |
 //! | know by which interfaces the host reaches others | [`default_routes`], [`interface_towards`] |
 //! | wait for something | [`Events`] |
@@ -26,6 +27,7 @@ mod error;
 mod events;
 mod generic;
 mod link;
+mod netns_id;
 mod new_route;
 mod route;
 mod socket;
@@ -50,9 +52,10 @@ pub use announce::announce;
 pub use error::{Fault, Refusal, RequestError};
 pub use events::{Event, Events, Uevent, UeventAction};
 pub use link::{
-    Link, LinkChange, NetnsRef, VfList, add_alt_name, change_link, link_by_index, link_by_name,
-    links, links_with_vfs, remove_alt_name,
+    FarLower, Link, LinkChange, NetnsRef, VfList, add_alt_name, change_link, link_by_index,
+    link_by_name, links, links_with_vfs, remove_alt_name,
 };
+pub use netns_id::netns_id;
 pub use new_route::{NewRoute, add_route};
 pub use route::{DefaultRoute, IpVersion, default_routes, interface_towards};
 pub use socket::{Protocol, Socket};

@@ -111,6 +111,9 @@ pub struct Link {
     /// Interface that it is on, such as that of a VLAN, when it is in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower: Option<IfIndex>,
+    /// Interface that it is on, when that is in another namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub far_lower: Option<FarLower>,
     /// Kind of a software device, such as `veth` or `vlan`; `None` for hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -124,6 +127,16 @@ pub struct Link {
     /// Is the list of VFs shorter than it should be, because the kernel could not send all?
     #[serde(default, skip_serializing_if = "is_false")]
     pub vfs_truncated: bool,
+}
+
+/// An interface of another namespace, below one of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FarLower {
+    /// Its index there.
+    pub index: IfIndex,
+    /// The number by which this namespace knows that one ([`netns_id`](crate::netns_id)).
+    pub netns: u32,
 }
 
 #[expect(

@@ -7,12 +7,13 @@ use netlink::fuzz;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 10] = [
     ("address", fuzz::fuzz_address),
     ("conversation", fuzz::fuzz_conversation),
     ("devlink", fuzz::fuzz_devlink),
     ("link", fuzz::fuzz_link),
     ("rdma", fuzz::fuzz_rdma),
+    ("netns_id", fuzz::fuzz_netns_id),
     ("route", fuzz::fuzz_route),
     ("uevent", fuzz::fuzz_uevent),
     ("vdpa", fuzz::fuzz_vdpa),

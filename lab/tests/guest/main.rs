@@ -37,3 +37,4 @@ mod records;
 mod refuse;
 mod support;
 mod surprise;
+mod uppers;

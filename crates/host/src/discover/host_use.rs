@@ -1,18 +1,24 @@
-//! VFs that the host itself uses: one below a bond, a bridge or a VLAN, or with an address.
+//! VFs that the host itself uses: one below a bond, a bridge or a VLAN, or with an address; also what
+//! containers have on one, such as a macvlan.
 //!
 //! What makes a use is what somebody set up on purpose. A VF that is merely up, with the link-local
-//! address that every such interface has, is free. All that is asked was told already: the one list
-//! of interfaces says what is above which, and [`NodeUse`] who has addresses.
+//! address that every such interface has, is free. The one list of interfaces says what is above which
+//! here, and [`NodeUse`] who has addresses.
 //!
-//! What would surprise: addresses are looked at only when the whole host is observed. Network
-//! managers give some to every interface that they find, so that a VF which somebody asks for by name is
-//! not refused for it; a bond that would lose its member is refused. What containers have above a
-//! VF of the host, such as a macvlan, is in their namespaces and is not seen here.
+//! What would surprise: addresses, and what is in other namespaces, are looked at only when the whole host
+//! is observed. Network managers give addresses to every interface that they find, so that a VF which
+//! somebody asks for by name is not refused for it; a bond that would lose its member is refused. Of an
+//! upper one in another namespace the kernel tells nothing on this side: neither its list of interfaces nor
+//! sysfs (`upper_…`) has it. So the other namespaces are looked into, and only when some VF that
+//! nobody has is up: nothing goes through what is on one that is down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse};
+use model::{Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse, Scope};
 use netlink::Link;
+
+use super::functions::Scan;
+use crate::queries::Elsewhere;
 
 /// What is right above the interfaces of this namespace.
 #[derive(Debug, Default)]
@@ -21,6 +27,8 @@ pub(super) struct Uppers {
     masters: BTreeMap<IfIndex, IfName>,
     /// VLANs, macvlans and tunnels, by the index of the interface that they are on.
     on: BTreeMap<IfIndex, IfName>,
+    /// The same of other namespaces, with where they are.
+    far: BTreeMap<IfIndex, String>,
 }
 
 impl Uppers {
@@ -38,6 +46,28 @@ impl Uppers {
         uppers
     }
 
+    /// Can something in another namespace be on a VF that is free by all that is seen here?
+    pub(super) fn may_be_elsewhere(&self, scan: &Scan<'_>, scope: Scope) -> bool {
+        let mut vfs = scan.functions.values().filter(|f| f.vf().is_some());
+        let is_up = |netdev: &Netdev| netdev.admin_up && netdev.master.is_none();
+        let mut is_free = |netdev: &Netdev| is_up(netdev) && !self.on.contains_key(&netdev.index);
+        scope == Scope::All && vfs.any(|vf| vf.netdev().is_some_and(&mut is_free))
+    }
+
+    /// Adds what was found in the other namespaces.
+    pub(super) fn add_elsewhere(&mut self, namespaces: &[Elsewhere]) {
+        for namespace in namespaces {
+            let netns = Netns::Other {
+                inode: namespace.inode,
+                path: namespace.path.clone(),
+            };
+            for (lower, upper) in &namespace.uppers {
+                let far = self.far.entry(*lower);
+                far.or_insert_with(|| format!("{upper} in {netns}"));
+            }
+        }
+    }
+
     /// Returns the host as the holder of a netdev, when it uses it.
     pub(super) fn host_as_holder(
         &self,
@@ -53,6 +83,7 @@ impl Uppers {
             name.map_or_else(|| format!("interface {master}"), IfName::to_string)
         });
         let upper = || self.on.get(&netdev.index).map(IfName::to_string);
+        let far = || self.far.get(&netdev.index).cloned();
         let of_its_own = || {
             let words = match used {
                 NodeUse {
@@ -66,7 +97,7 @@ impl Uppers {
         };
         Some(Holder {
             kind: HolderKind::Host,
-            id: master.or_else(upper).or_else(of_its_own)?,
+            id: master.or_else(upper).or_else(far).or_else(of_its_own)?,
             interface: Some(netdev.name.clone()),
         })
     }

@@ -310,6 +310,34 @@ fn other_namespaces_are_looked_at_only_when_a_netdev_is_missing() {
     assert!(!names_elsewhere(&Recording::of(&broken(ice)).observe()));
 }
 
+/// VF 0 of a host, up, with a macvlan on it in another namespace.
+fn with_macvlan() -> String {
+    let text = fixtures::tree("igb-4-vfs").unwrap();
+    let up = text.replace(
+        r#""name":"eth1","arphrd":1,"#,
+        r#""name":"eth1","up":true,"arphrd":1,"#,
+    );
+    let on = r#""path":"/run/netns/blue","uppers":{"3":"mac0"},"#;
+    up.replace(r#""path":"/run/netns/blue","#, on)
+}
+
+fn holder_of_vf_0(text: &str) -> Option<String> {
+    let seen = Recording::of(text).observe();
+    let vf = seen.get("0000:01:10.0".parse().unwrap()).unwrap();
+    vf.vf().unwrap().holder.as_ref().map(ToString::to_string)
+}
+
+#[test]
+fn a_vf_that_a_container_has_something_on_is_in_use() {
+    let text = with_macvlan();
+    assert_eq!(
+        holder_of_vf_0(&text).as_deref(),
+        Some("host mac0 in blue as eth1")
+    );
+    let other = text.replace(r#"{"3":"mac0"}"#, r#"{"2":"mac0"}"#);
+    assert_eq!(holder_of_vf_0(&other), None);
+}
+
 /// One attach must not search the namespaces of all pods because of the VFs that they have.
 #[test]
 fn the_siblings_of_one_function_are_not_searched_for() {

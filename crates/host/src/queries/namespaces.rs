@@ -1,4 +1,5 @@
-//! Finding the other network namespaces of a host, and the netdevs in them.
+//! Finding the other network namespaces of a host, the netdevs in them, and what they have on netdevs of
+//! this one.
 //!
 //! A namespace has no list to be looked up in: it lives as long as a mount, a process or a
 //! descriptor keeps it. Those that people name are mounted in `/run/netns` (iproute2, CNI runtimes)
@@ -8,12 +9,13 @@
 //! A thread enters the namespaces one after the other and ends; the caller's thread stays where it
 //! is. Entering needs `CAP_SYS_ADMIN`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use model::{IfName, PciAddress};
+use model::{IfIndex, IfName, PciAddress};
 use netlink::{Link, Protocol, Socket};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -62,6 +64,8 @@ struct Search {
     most: usize,
     is_cut: bool,
     seen: BTreeSet<u64>,
+    /// This namespace, as others are asked for their number of it.
+    own: Option<OwnedFd>,
     found: Vec<Elsewhere>,
     errors: Vec<QueryError>,
 }
@@ -72,14 +76,19 @@ impl Search {
             most,
             is_cut: false,
             seen: BTreeSet::new(),
+            own: None,
             found: Vec::new(),
             errors: Vec::new(),
         }
     }
 
     fn run(&mut self, root: &HostRoot) {
-        match std::fs::metadata("/proc/thread-self/ns/net") {
-            Ok(own) => drop(self.seen.insert(own.ino())),
+        let own = File::open("/proc/thread-self/ns/net");
+        match own.and_then(|own| Ok((own.metadata()?.ino(), own))) {
+            Ok((inode, own)) => {
+                self.seen.insert(inode);
+                self.own = Some(own.into());
+            }
             Err(source) => return self.errors.push(QueryError::new(ATTEMPT, source)),
         }
         for directory in NAMED {
@@ -135,11 +144,12 @@ impl Search {
             return;
         }
         self.seen.insert(stat.st_ino);
-        match links_in(namespace) {
-            Ok(links) => self.found.push(Elsewhere {
+        match links_in(namespace, self.own.as_ref()) {
+            Ok((links, uppers)) => self.found.push(Elsewhere {
                 inode: stat.st_ino,
                 path: Some(path),
                 links,
+                uppers,
             }),
             Err(error) => self.errors.push(error.into_query(&path)),
         }
@@ -164,8 +174,11 @@ impl Refused {
     }
 }
 
-/// Moves this thread into the namespace and lists the netdevs on PCI functions.
-fn links_in(namespace: &OwnedFd) -> Result<Vec<Link>, Refused> {
+/// Netdevs on PCI functions, and what is on netdevs of the host.
+type Found = (Vec<Link>, BTreeMap<IfIndex, IfName>);
+
+/// Moves this thread into the namespace and lists what is of interest there; `own` is the host's.
+fn links_in(namespace: &OwnedFd, own: Option<&OwnedFd>) -> Result<Found, Refused> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(Refused::Enter)?;
     let mut socket = Socket::open(Protocol::Route).map_err(Refused::Ask)?;
@@ -177,8 +190,21 @@ fn links_in(namespace: &OwnedFd) -> Result<Vec<Link>, Refused> {
             driver.and_then(|driver| driver.bus_info?.parse().ok())
         });
     }
+    let far = links
+        .iter()
+        .filter_map(|link| Some((link, link.far_lower?)));
+    let far: Vec<_> = far.collect();
+    let mut uppers = BTreeMap::new();
+    if let Some(own) = own.filter(|_| !far.is_empty()) {
+        let host = netlink::netns_id(&mut socket, own.as_fd()).map_err(Refused::Ask)?;
+        for (link, lower) in far.iter().filter(|(_, lower)| Some(lower.netns) == host) {
+            // One is enough to be in use.
+            let upper = uppers.entry(lower.index);
+            upper.or_insert_with(|| link.name.clone());
+        }
+    }
     links.retain(|link| link.parent_pci().is_some());
-    Ok(links)
+    Ok((links, uppers))
 }
 
 /// Asks hardware interfaces for their parents, as kernels before 5.14 do not tell them in the list. On

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use model::{IfIndex, IfName, OperState};
 
 use super::{
-    IFF_RUNNING, IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_IFNAME, IFLA_INFO_KIND,
-    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU,
-    IFLA_NUM_VF, IFLA_OPERSTATE, IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS,
-    IFLA_PHYS_PORT_NAME, IFLA_PHYS_SWITCH_ID, IFLA_PROP_LIST, IFLA_VFINFO_LIST, Link, RTM_NEWLINK,
+    FarLower, IFF_RUNNING, IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_IFNAME,
+    IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MAX_MTU,
+    IFLA_MIN_MTU, IFLA_MTU, IFLA_NUM_VF, IFLA_OPERSTATE, IFLA_PARENT_DEV_BUS_NAME,
+    IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, IFLA_PHYS_PORT_NAME, IFLA_PHYS_SWITCH_ID,
+    IFLA_PROP_LIST, IFLA_VFINFO_LIST, Link, RTM_NEWLINK,
 };
 use crate::vf;
 use crate::wire::{Attribute, Attributes, Message, align, u16_at, u32_at};
@@ -55,12 +56,13 @@ fn link(payload: &[u8]) -> Option<Link> {
         phys_switch_id: None,
         master: None,
         lower: None,
+        far_lower: None,
         kind: None,
         num_vf: None,
         vfs: None,
         vfs_truncated: false,
     };
-    let mut is_far = false;
+    let mut far = None;
     loop {
         let here = attributes.rest();
         // The length of a long VF list wraps around, so it is not for the iterator to judge.
@@ -70,11 +72,16 @@ fn link(payload: &[u8]) -> Option<Link> {
             link.vfs = Some(list.vfs);
             attributes = Attributes::new(list.rest);
         } else if let Some(attribute) = attributes.next() {
-            is_far |= attribute.kind == IFLA_LINK_NETNSID;
+            if attribute.kind == IFLA_LINK_NETNSID {
+                far = Some(attribute.u32());
+            }
             take(&mut link, attribute);
         } else {
-            // An index of another namespace means nothing in this one.
-            link.lower = link.lower.filter(|_| !is_far);
+            if let Some(netns) = far {
+                // An index of another namespace means nothing in this one.
+                let lower = link.lower.take().zip(netns);
+                link.far_lower = lower.map(|(index, netns)| FarLower { index, netns });
+            }
             return Some(link);
         }
     }

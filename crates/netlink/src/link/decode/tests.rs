@@ -88,12 +88,13 @@ fn what_is_missing_is_none_and_no_name_is_no_link() {
 fn what_an_interface_is_on_counts_in_its_own_namespace_only() {
     let on = |more: &[Vec<u8>]| {
         let own = [attribute(3, b"ens1f0v0.40\0"), attribute(5, &words(&[9]))];
-        link(&link_payload(7, &[&own, more].concat()))
-            .unwrap()
-            .lower
+        let link = link(&link_payload(7, &[&own, more].concat())).unwrap();
+        let far = link.far_lower.map(|far| (far.index.get(), far.netns));
+        (link.lower.map(IfIndex::get), far)
     };
-    assert_eq!(on(&[]), IfIndex::new(9));
-    assert_eq!(on(&[attribute(37, &words(&[0]))]), None);
+    assert_eq!(on(&[]), (Some(9), None));
+    let elsewhere = attribute(37, &words(&[3]));
+    assert_eq!(on(&[elsewhere]), (None, Some((9, 3))));
 }
 
 #[test]
