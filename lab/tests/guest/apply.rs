@@ -40,11 +40,8 @@ fn another_count_goes_through_zero() {
 #[test]
 fn two_pfs_are_configured_by_one_policy() {
     Machine::fresh();
-    let text = policy("both", PF0, 3, "netdevice").replace(
-        &format!("rootDevices: [\"{PF0}\"]"),
-        "vendor: \"8086\"\n    deviceID: \"10c9\"",
-    );
-    virtfn(&["apply", "-f", &write_policy(&text)]).ok();
+    let file = write_policy(&policy_for_all(3, "netdevice"));
+    virtfn(&["apply", "-f", &file]).ok();
     assert_eq!((num_vfs(PF0).as_str(), num_vfs(PF1).as_str()), ("3", "3"));
 }
 

@@ -273,6 +273,14 @@ spec:
     )
 }
 
+/// A policy for the VFs of all NICs of the machine.
+pub(crate) fn policy_for_all(count: u16, device_type: &str) -> String {
+    policy("nics", PF0, count, device_type).replace(
+        &format!("rootDevices: [\"{PF0}\"]"),
+        "vendor: \"8086\"\n    deviceID: \"10c9\"",
+    )
+}
+
 /// Writes a policy to a file and returns its path.
 pub(crate) fn write_policy(text: &str) -> String {
     let path = format!("/tmp/policy-{}.yaml", std::process::id());
