@@ -19,7 +19,8 @@
 //! left.
 //!
 //! Records: a PF's first state is noted and the PF is owned before its first step, so that whatever
-//! a kill leaves behind can be given back; it is disowned after the last step of giving it back.
+//! a kill leaves behind can be given back; it is disowned after the last step of giving it back. What its
+//! VFs have by hand that go with them is noted with it, and forgotten once new VFs have it again.
 
 mod report;
 #[cfg(test)]
@@ -151,22 +152,21 @@ fn interrupted(
 ) -> Result<Option<LastApply>, StateError> {
     match last_apply(context.state) {
         Ok(last) => Ok(last.filter(|last| last.was_interrupted(context.boot))),
-        Err(error) => {
-            let path = context.state.apply_journal();
-            let kept = path.with_extension("damaged");
-            match std::fs::rename(&path, &kept) {
-                Ok(()) => {
-                    tell(Event::SetAside {
-                        path,
-                        kept,
-                        error: Box::new(error),
-                    });
-                    Ok(None)
-                }
-                Err(source) => Err(StateError::new("keep aside", &path, source)),
-            }
-        }
+        Err(error) => set_aside(error, tell).map(|()| None),
     }
+}
+
+/// Sets a file of virtfn's own aside that cannot be read.
+fn set_aside(error: StateError, tell: &mut dyn FnMut(Event)) -> Result<(), StateError> {
+    let path = error.path.clone();
+    let kept = path.with_extension("damaged");
+    std::fs::rename(&path, &kept).map_err(|source| StateError::new("keep aside", &path, source))?;
+    tell(Event::SetAside {
+        path,
+        kept,
+        error: Box::new(error),
+    });
+    Ok(())
 }
 
 /// Sets records of PFs aside that cannot be believed. A PF that is wanted gets a new one.
@@ -174,7 +174,11 @@ fn set_damaged_records_aside(
     context: ApplyContext<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> Result<(), ApplyError> {
-    for damaged in context.owned.read()?.damaged {
+    let records = context.owned.read()?;
+    for unread in records.unread {
+        set_aside(unread, tell)?;
+    }
+    for damaged in records.damaged {
         let kept = context.owned.keep_aside(&damaged)?;
         tell(Event::SetAside {
             path: damaged.path.clone(),
@@ -203,7 +207,8 @@ fn keep_records(
     for (pf, wanted) in &decision.desired.pfs {
         if let Some(function) = seen.get(*pf).filter(|_| !busy.contains(pf)) {
             let owned = context.owned.note_original(function);
-            note(*pf, owned.and_then(|()| context.owned.own(wanted)));
+            let owned = owned.and_then(|()| context.owned.own(wanted));
+            note(*pf, owned.and_then(|()| context.owned.forget_lost(*pf)));
         }
     }
     for pf in &decision.forget {

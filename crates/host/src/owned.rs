@@ -3,6 +3,7 @@
 //! ```text
 //! /etc/sriov-operator/pci/0000:3b:00.0    what the PF was given, in upstream's form ([`PfRecord`])
 //! /var/lib/virtfn/pf/0000:3b:00.0.json    what it had at first; virtfn's own
+//! /var/lib/virtfn/lost/0000:3b:00.0.json  what its VFs have, while they are made anew ([`lost`])
 //! /tmp/sno-initial-node-state.json        what all had at first, as upstream kept it; only read
 //! ```
 //!
@@ -22,13 +23,14 @@ use std::path::PathBuf;
 
 use api::crd::{PfRecord, SriovNetworkNodeStateStatus};
 use model::{Code, EswitchMode, Explain, Function, Mtu, PciAddress, PfDesired, SteeringMode};
-use policy::{Original, Owned};
+use policy::{KeptVfs, Original, Owned};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::root::{AccessError, HostRoot};
 use crate::state::{StateDir, StateError, write_atomic};
 
+mod lost;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +53,10 @@ pub struct OwnedPfs {
     pub pfs: BTreeMap<PciAddress, OwnedPf>,
     /// Records that cannot be believed, by address.
     pub damaged: Vec<DamagedPfRecord>,
+    /// What VFs had by hand that an apply destroyed, and that they may not have again.
+    pub lost: KeptVfs,
+    /// Notes of that which cannot be read.
+    pub unread: Vec<StateError>,
 }
 
 /// One PF that was configured.
@@ -128,12 +134,17 @@ impl<'a> PfLedger<'a> {
 
     /// Reads all records. Nothing is changed, damaged records stay where they are.
     pub fn read(&self) -> Result<OwnedPfs, ReadOwnedError> {
+        let (lost, unread) = self.lost();
+        let mut owned = OwnedPfs {
+            lost,
+            unread,
+            ..OwnedPfs::default()
+        };
         let names = match self.root.list(DIR) {
             Ok(names) => names,
-            Err(error) if error.is_gone() => return Ok(OwnedPfs::default()),
+            Err(error) if error.is_gone() => return Ok(owned),
             Err(error) => return Err(ReadOwnedError(error)),
         };
-        let mut owned = OwnedPfs::default();
         let mut upstreams = None;
         for name in names {
             // Anything else, as a file that is being replaced, is not a record.
@@ -200,15 +211,9 @@ impl<'a> PfLedger<'a> {
     /// Forgets a PF, once it was given back.
     pub fn disown(&self, pf: PciAddress) -> Result<(), StateError> {
         // In this order: without a record, an old note would be taken for a new one.
-        for path in [self.state.original(pf), self.host_path(pf)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StateError::new("remove", &path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        lost::remove(&self.state.original(pf))?;
+        lost::remove(&self.state.lost(pf))?;
+        lost::remove(&self.host_path(pf))
     }
 
     /// Moves a damaged record out of the way, and returns where it is kept.
@@ -356,6 +361,7 @@ impl From<Note> for Original {
 
 /// Reads bytes as a note of virtfn or of upstream.
 pub(crate) fn fuzz_original(bytes: &[u8]) {
+    lost::fuzz(bytes);
     drop(initial(bytes));
     if let Some(note) = Note::parse(bytes) {
         let original = Original::from(note);

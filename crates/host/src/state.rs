@@ -5,6 +5,7 @@
 //! /var/lib/virtfn/memo/0000:3b:02.1          what is to be finished for whoever has a VF (`memo`)
 //! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
 //! /var/lib/virtfn/pf/0000:3b:00.0.json       what a PF had before virtfn configured it (`owned`)
+//! /var/lib/virtfn/lost/0000:3b:00.0.json     what VFs have that are made anew just now (`owned`)
 //! /run/virtfn/lock/…                         locks (`lock`); gone with a reboot, as their owners
 //! /run/virtfn/autoprobe/0000:3b:00.0         this PF's autoprobe is on for a moment (`autoprobe`)
 //! ```
@@ -77,6 +78,16 @@ impl StateDir {
     /// Returns the file that tells what `pf` had before it was configured.
     pub(crate) fn original(&self, pf: PciAddress) -> PathBuf {
         self.lasting.join("pf").join(format!("{pf}.json"))
+    }
+
+    /// Returns the directory of the notes of what VFs have that are made anew, one per PF.
+    pub(crate) fn all_lost(&self) -> PathBuf {
+        self.lasting.join("lost")
+    }
+
+    /// Returns the file that tells what VFs of `pf` have that are made anew.
+    pub(crate) fn lost(&self, pf: PciAddress) -> PathBuf {
+        self.all_lost().join(format!("{pf}.json"))
     }
 
     /// Returns the file that tells what the last apply did.

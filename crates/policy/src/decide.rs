@@ -23,7 +23,7 @@ use crate::plan::{guid_errors, plan_with};
 use crate::vendor::mellanox::{
     self, FirmwareChange, FirmwareError, FirmwareReport, Fit, WantedNic,
 };
-use crate::{GuidError, Owned, RdmaFacts, RdmaNeed, rdma_need, release};
+use crate::{GuidError, KeptVfs, Owned, RdmaFacts, RdmaNeed, rdma_need, release};
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +44,9 @@ pub struct Circumstances {
     pub starved: BTreeMap<PciAddress, u16>,
     /// The administrator's file of GUIDs; `None` when there is none, and they are derived.
     pub guids: Option<Vec<GuidRule>>,
+    /// What VFs should have that no policy says: what is kept across reboots, and what an apply that died
+    /// had taken down.
+    pub kept: KeptVfs,
 }
 
 /// All that is to be done about a host.
@@ -55,6 +58,8 @@ pub struct Decision {
     pub plan: Plan,
     /// PFs that nobody wants anything of any more, and that are in `plan` for that.
     pub released: BTreeSet<PciAddress>,
+    /// What VFs that `plan` destroys have by hand, and get again: to be on record before the first step.
+    pub lost: KeptVfs,
     /// PFs of which only the record that they were configured goes.
     pub forget: Vec<PciAddress>,
     /// What the kernel lacks.
@@ -105,7 +110,7 @@ impl Decision {
 #[must_use]
 pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Decision {
     let guids = known.guids.as_deref();
-    let mut all = plan_with(seen, wanted, guids, &known.owned);
+    let (mut all, lost) = plan_with(seen, wanted, known);
     for pf in wanted.pfs.values().filter(|pf| !pf.externally_managed) {
         mend_autoprobe(&mut all, seen, pf, known.owned.get(&pf.pf));
     }
@@ -145,6 +150,7 @@ pub fn decide(seen: &Inventory, wanted: &Desired, known: &Circumstances) -> Deci
         desired: wanted.clone(),
         plan: all,
         released,
+        lost,
         forget: release.forget,
         kernel,
         firmware,
@@ -293,6 +299,7 @@ fn postpone_vfs(pf: &mut PfPlan, reason: &RebootReason) {
                 | Step::SetAutoprobe { .. }
                 | Step::SetEswitch { .. }
                 | Step::SetSteering { .. }
+                | Step::SetVf { .. }
         );
         if !is_of_pf || is_for_vfs {
             planned.price.reboot = Some(reason.clone());

@@ -46,7 +46,7 @@ pub use drift::{Difference, PfStanding, drift};
 pub use drivers::{EswitchOrder, PfDriver, pf_driver};
 pub use fit::{Misfit, MisfitProblem, NoVdpa, misfits};
 pub use guid::{GuidError, vf_guid};
-pub use keep::{KeptVfs, keep, restore};
+pub use keep::{KeptVfs, keep};
 pub use plan::plan;
 pub use rdma::{Keep, RdmaFacts, RdmaNeed, rdma_need, rdma_of_pools};
 pub use release::{Original, Owned, Release, release};

@@ -19,13 +19,14 @@
 //!   lets both change with the number of VFs, so whoever performs a plan observes again after
 //!   `SetNumVfs` and plans anew; the prediction is for people. Where there is none the plan is cut.
 //! - VFs that no policy is for are left alone, and so is the MTU of a VF that somebody holds.
-//! - What VFs lose when they are destroyed is not in any undo: taking such a plan back makes as many
-//!   VFs as there were, as they come.
+//! - What somebody gave VFs by hand is theirs again after they were made anew ([`kept`]). It is not in
+//!   any undo: taking such a plan back makes as many VFs as there were, as they come.
 //! - InfiniBand VFs get GUIDs that last ([`vf_guid`](crate::vf_guid)), and `mlx5` VFs for RDMA over Ethernet
 //!   get MACs that last, before their drivers read them.
 //! - A PF that nobody wants anything of is left alone, and so is one that is not seen any more.
 
 mod guids;
+mod kept;
 mod macs;
 mod number;
 mod vdpa;
@@ -38,10 +39,10 @@ use std::collections::BTreeMap;
 
 use model::{
     Desired, Function, GuidRule, Holder, Inventory, Netdev, NetnsTarget, PciAddress, PfDesired,
-    PfFacts, PfPlan, Plan, PlannedStep, Price, Step,
+    PfFacts, PfPlan, Plan, PlannedStep, Price, Step, VfIndex, VfState,
 };
 
-use crate::Owned;
+use crate::{Circumstances, KeptVfs};
 pub(crate) use guids::guid_errors;
 
 /// The administrator's file of GUIDs, `None` when there is none.
@@ -50,21 +51,20 @@ pub(crate) type Guids<'a> = Option<&'a [GuidRule]>;
 /// Plans what leads from `seen` to `wanted`. Nothing to do is an empty plan.
 #[must_use]
 pub fn plan(seen: &Inventory, wanted: &Desired) -> Plan {
-    plan_with(seen, wanted, None, &BTreeMap::new())
+    plan_with(seen, wanted, &Circumstances::default()).0
 }
 
-/// Plans with a file of GUIDs, and with what is on record of PFs.
+/// Plans with all that is known, and tells what is to be on record before VFs are destroyed: what they
+/// have by hand.
 pub(crate) fn plan_with(
     seen: &Inventory,
     wanted: &Desired,
-    guids: Guids<'_>,
-    owned: &BTreeMap<PciAddress, Owned>,
-) -> Plan {
+    known: &Circumstances,
+) -> (Plan, KeptVfs) {
+    let mut lost = KeptVfs::new();
     let pfs = wanted.pfs.values().filter_map(|wanted| {
         let pf = seen.get(wanted.pf)?;
-        let mut planner = Planner::new(seen, pf, pf.pf()?, wanted, guids);
-        let original = owned.get(&pf.address).map(|owned| owned.original);
-        planner.probed_at_first = original.is_some_and(|had| had.autoprobe == Some(true));
+        let mut planner = Planner::new(seen, pf, pf.pf()?, wanted, known);
         if !wanted.externally_managed {
             planner.pf();
         }
@@ -74,10 +74,14 @@ pub(crate) fn plan_with(
         if planner.by_hand {
             planner.autoprobe(true);
         }
+        if planner.destroys_vfs() && !planner.kept.is_empty() {
+            lost.insert(pf.address, planner.kept);
+        }
         let plan = planner.plan;
         (!plan.steps.is_empty()).then_some(plan)
     });
-    Plan { pfs: pfs.collect() }
+    let pfs = pfs.collect();
+    (Plan { pfs }, lost)
 }
 
 /// The steps of one PF so far.
@@ -87,6 +91,8 @@ struct Planner<'a> {
     facts: &'a PfFacts,
     wanted: &'a PfDesired,
     guids: Guids<'a>,
+    /// What VFs should have that no policy says.
+    kept: BTreeMap<VfIndex, VfState>,
     plan: PfPlan,
     /// Will the VFs that are seen be gone?
     are_new: bool,
@@ -109,14 +115,18 @@ impl<'a> Planner<'a> {
         pf: &'a Function,
         facts: &'a PfFacts,
         wanted: &'a PfDesired,
-        guids: Guids<'a>,
+        known: &'a Circumstances,
     ) -> Self {
+        let mut kept = known.kept.get(&pf.address).cloned().unwrap_or_default();
+        kept.retain(|index, _| index.0 < wanted.num_vfs);
+        let original = known.owned.get(&pf.address).map(|owned| owned.original);
         Self {
             seen,
             pf,
             facts,
             wanted,
-            guids,
+            guids: known.guids.as_deref(),
+            kept,
             plan: PfPlan {
                 pf: pf.address,
                 name: pf.netdev_name().cloned(),
@@ -125,7 +135,7 @@ impl<'a> Planner<'a> {
                 is_cut: false,
             },
             are_new: false,
-            probed_at_first: false,
+            probed_at_first: original.is_some_and(|had| had.autoprobe == Some(true)),
             by_hand: false,
             are_unbound: false,
             is_switched_late: false,

@@ -14,6 +14,8 @@ use proptest::sample::{Index, select, subsequence};
 use crate::testing::{With, policy};
 use crate::{Circumstances, Original, Owned, attach, check, decide, drift, plan, render, resolve};
 
+mod kept;
+
 const NAMES: [&str; 3] = ["ens1", "ens2", "ens3"];
 
 /// What befell a VF before.

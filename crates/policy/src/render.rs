@@ -11,7 +11,7 @@
 
 use std::fmt::Write;
 
-use model::{PfPlan, Plan, PlannedStep, Step, VfIndex};
+use model::{PfPlan, Plan, PlannedStep, Step, VfAttr, VfIndex};
 
 use crate::RdmaNeed;
 use crate::decide::{Decision, FirmwareNeed};
@@ -203,7 +203,11 @@ struct Run<'a> {
 fn lines(pf: &PfPlan) -> Vec<Line> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     for (at, step) in pf.steps.iter().enumerate() {
-        let vf = pf.vfs.get(&step.step.function()).copied();
+        let vf = if let Step::SetVf { vf, .. } = &step.step {
+            Some(*vf)
+        } else {
+            pf.vfs.get(&step.step.function()).copied()
+        };
         if let Some(run) = runs.last_mut()
             && let (Some((_, last)), Some(vf)) = (&mut run.vfs, vf)
             && last.0.checked_add(1) == Some(vf.0)
@@ -227,6 +231,9 @@ fn run_line(pf: &PfPlan, run: &Run<'_>) -> Line {
     let (first, last) = (run.first + 1, run.last + 1);
     let step = &run.step.step;
     let what = match run.vfs {
+        // The JSON has each.
+        Some((a, b)) if a != b && is_mac(step) => format!("{a}-{}: set their macs", b.0),
+        Some(_) if matches!(step, Step::SetVf { .. }) => step.to_string(),
         Some((a, b)) if a != b => format!("{a}-{}: {step}", b.0),
         Some((vf, _)) => format!("{vf}: {step}"),
         None if step.function() != pf.pf => format!("{}: {step}", step.function()),
@@ -271,5 +278,16 @@ fn is_same(a: &PlannedStep, b: &PlannedStep) -> bool {
         && !a.price.destroys_vfs
         && a.before == b.before
         && a.step.kind() == b.step.kind()
-        && a.step.to_string() == b.step.to_string()
+        && (a.step.to_string() == b.step.to_string() || is_mac(&a.step) && is_mac(&b.step))
+}
+
+/// Is it the MAC of a VF, of which each has another?
+fn is_mac(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::SetVf {
+            attr: VfAttr::Mac(_),
+            ..
+        }
+    )
 }

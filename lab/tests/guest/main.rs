@@ -26,6 +26,7 @@ mod cni_support;
 )]
 mod fake_kubelet;
 mod faults;
+mod kept;
 mod kernel;
 mod kill;
 mod kill_driver;

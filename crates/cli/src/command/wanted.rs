@@ -241,12 +241,17 @@ impl Wanted {
         known: &Circumstances,
     ) -> Result<Decision, WantedError> {
         let (desired, _notes) = self.on(seen)?;
+        let records = ledger.read()?;
+        let mut kept = self.vfs.clone();
+        for (pf, lost) in &records.lost {
+            kept.entry(*pf).or_default().extend(lost);
+        }
         let known = Circumstances {
-            owned: ledger.read()?.owned(),
+            owned: records.owned(),
+            kept,
             ..known.clone()
         };
-        let mut decision = policy::decide(seen, &desired, &known);
-        decision.plan = policy::restore(seen, &desired, &self.vfs, decision.plan);
+        let decision = policy::decide(seen, &desired, &known);
         for need in &decision.firmware {
             need.change.as_ref().map_err(Clone::clone)?;
         }

@@ -19,6 +19,7 @@ use super::*;
 use crate::checkpoint::Uninterrupted;
 use crate::root::HostRoot;
 
+mod kept;
 mod records;
 mod vfs;
 
@@ -118,6 +119,9 @@ impl World {
             igb(PF1, "ens2f0"),
         ]));
         let boot = BootId::new("boot");
+        let boot_id = dir.path().join("proc/sys/kernel/random/boot_id");
+        std::fs::create_dir_all(boot_id.parent().unwrap()).unwrap();
+        std::fs::write(boot_id, "boot\n").unwrap();
         Self {
             root: HostRoot::open(dir.path()).unwrap(),
             dir,
@@ -147,11 +151,11 @@ impl World {
 
     /// What is known beside what is seen, on a kernel that was started with no argument.
     fn known(&self) -> Circumstances {
+        let ledger = PfLedger::new(&self.root, &self.state);
+        let records = ledger.read().unwrap();
         Circumstances {
-            owned: PfLedger::new(&self.root, &self.state)
-                .read()
-                .unwrap()
-                .owned(),
+            owned: records.owned(),
+            kept: records.lost,
             kernel: Some(KernelFacts {
                 iommus: 1,
                 iommu_groups: 9,

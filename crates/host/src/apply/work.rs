@@ -103,6 +103,14 @@ fn one_pf<H: Host>(work: Work<'_, H>, plan: &PfPlan, events: Sender<Event>) -> P
     }
 }
 
+/// Notes what VFs have by hand that a decision destroys.
+fn note_lost<H>(work: Work<'_, H>, decision: &Decision, pf: PciAddress) -> Result<(), StateError> {
+    match decision.lost.get(&pf) {
+        Some(vfs) => work.context.owned.note_lost(pf, work.context.boot, vfs),
+        None => Ok(()),
+    }
+}
+
 /// Owns a PF that is wanted before its first step, and says whether it was owned before.
 fn is_owned_before<H>(work: Work<'_, H>, plan: &PfPlan) -> Result<bool, StateError> {
     let owned = work.context.owned;
@@ -111,6 +119,7 @@ fn is_owned_before<H>(work: Work<'_, H>, plan: &PfPlan) -> Result<bool, StateErr
     if let (Some(wanted), Some(function)) = (wanted, work.seen.get(plan.pf)) {
         owned.note_original(function)?;
         owned.own(wanted)?;
+        note_lost(work, work.decision, plan.pf)?;
         work.context.checkpoints.passed(Checkpoint::Owned);
     }
     Ok(was_owned)
@@ -126,6 +135,9 @@ fn keep_record<H>(
 ) -> Result<(), StateError> {
     let is_given_back = work.decision.released.contains(&pf) && is_ok;
     let is_untouched = !was_owned && !is_ok && course.made.is_empty();
+    if is_ok && course.faults.is_empty() {
+        work.context.owned.forget_lost(pf)?;
+    }
     if is_given_back || is_untouched {
         work.context.owned.disown(pf)?;
         work.context.checkpoints.passed(Checkpoint::Disowned);
@@ -176,8 +188,13 @@ impl<H: Host> Course<'_, H> {
                 return Ok(());
             }
             self.planned += plan.steps.len();
-            let next = (self.work.decide)(&host.observe(Scope::All)?)?;
-            let next = next.plan.pfs.into_iter().find(|next| next.pf == self.pf);
+            let decision = (self.work.decide)(&host.observe(Scope::All)?)?;
+            note_lost(self.work, &decision, self.pf)?;
+            let next = decision
+                .plan
+                .pfs
+                .into_iter()
+                .find(|next| next.pf == self.pf);
             let Some(next) = next else {
                 return Ok(());
             };

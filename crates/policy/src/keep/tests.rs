@@ -1,9 +1,9 @@
 use fixtures::{FakeHost, igb, inventory};
-use model::{Host, Scope};
+use model::{Host, Plan, PlannedStep, Scope, Step, VfDriver};
 
 use super::*;
 use crate::testing::{With, desired, perform, policy};
-use crate::{drift, plan, render};
+use crate::{Circumstances, decide, drift, plan, render};
 
 fn set(host: &mut FakeHost, vf: u16, attr: VfAttr) {
     let step = Step::SetVf {
@@ -47,12 +47,20 @@ fn configured() -> (FakeHost, Desired) {
     (host, wanted)
 }
 
+fn planned(seen: &Inventory, wanted: &Desired, kept: &KeptVfs) -> Plan {
+    let known = Circumstances {
+        kept: kept.clone(),
+        ..Circumstances::default()
+    };
+    decide(seen, wanted, &known).plan
+}
+
 /// Makes a plan true as `apply` does: it plans again where a plan was cut.
 fn converge(host: &mut FakeHost, wanted: &Desired, kept: &KeptVfs) -> Vec<String> {
     let mut shown = Vec::new();
     for _round in 0..4 {
         let seen = host.observe(Scope::All).unwrap();
-        let plan = restore(&seen, wanted, kept, plan(&seen, wanted));
+        let plan = planned(&seen, wanted, kept);
         if plan.is_empty() {
             return shown;
         }
@@ -75,20 +83,17 @@ fn new_vfs_get_what_the_former_ones_had() {
     assert_eq!(keep(&after, &wanted, &KeptVfs::new()), kept);
     insta::assert_snapshot!(rounds.join("--\n"), @"
     pf ens1 0000:01:00.0   traffic kept, no drain
-      1  give no drivers to new VFs   was on
-      2  have 4 VFs                   was 0 VFs
-      3  give drivers to new VFs      was off
-      …  then more, once the VFs exist
-    --
-    pf ens1 0000:01:00.0   traffic kept, no drain
-      1      vf 0: set mac 02:fa:00:00:01:03       was mac none
-      2      vf 1: set vlan 100                    was vlan none
-      3      vf 1: set mac 02:00:00:00:00:51       was mac none
-      4      vf 3: set mac 02:00:00:00:00:53       was mac none
-      5-6    vf 0-1: bind to the kernel's driver   was no driver
-      7-8    vf 2-3: bind to vfio-pci              was no driver
-      9-10   vf 0-1: wait for the netdev
-      11-12  vf 0-1: set mtu 9000
+      1      give no drivers to new VFs            was on
+      2      have 4 VFs                            was 0 VFs
+      3      vf 0: set mac 02:fa:00:00:01:03
+      4      vf 1: set vlan 100
+      5      vf 1: set mac 02:00:00:00:00:51
+      6      vf 3: set mac 02:00:00:00:00:53
+      7-8    vf 0-1: bind to the kernel's driver
+      9-10   vf 2-3: bind to vfio-pci
+      11-12  vf 0-1: wait for the netdev
+      13-14  vf 0-1: set mtu 9000
+      15     give drivers to new VFs               was off
     ");
 }
 
@@ -107,7 +112,7 @@ fn what_is_kept_is_not_planned_again() {
     ");
     let seen = host.observe(Scope::All).unwrap();
     assert_eq!(keep(&seen, &wanted, &kept), kept);
-    assert!(restore(&seen, &wanted, &kept, plan(&seen, &wanted)).is_empty());
+    assert!(planned(&seen, &wanted, &kept).is_empty());
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn a_vf_in_use_keeps_what_was_kept_of_it_before() {
     }
     assert_eq!(keep(&seen, &wanted, &kept), kept);
     assert!(!keep(&seen, &wanted, &KeptVfs::new())[&pf].contains_key(&VfIndex(1)));
-    let plan = restore(&seen, &wanted, &kept, plan(&seen, &wanted));
+    let plan = planned(&seen, &wanted, &kept);
     let touches = |step: &PlannedStep| {
         step.step.function() == vf || matches!(step.step, Step::SetVf { vf, .. } if vf.0 == 1)
     };
@@ -142,7 +147,7 @@ fn a_setting_that_was_changed_since_is_a_difference() {
     converge(&mut host, &wanted, &kept);
     set(&mut host, 1, VfAttr::Vlan(None));
     let seen = host.observe(Scope::All).unwrap();
-    let plan = restore(&seen, &wanted, &kept, plan(&seen, &wanted));
+    let plan = planned(&seen, &wanted, &kept);
     let standing = drift(&seen, &wanted, &plan).remove(0);
     let told: Vec<String> = standing
         .differences

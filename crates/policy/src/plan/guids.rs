@@ -18,8 +18,9 @@ impl Planner<'_> {
         if is_held || !is_infiniband(self.pf) || vf.seen.is_some() && node.is_none() {
             return;
         }
+        let kept = self.kept.get(&vf.index).and_then(|kept| kept.node_guid);
         // Who decides tells of those that have none, before anything is done.
-        let Ok(guid) = vf_guid(self.pf, vf.index, node, self.guids) else {
+        let Ok(guid) = vf_guid(self.pf, vf.index, kept.or(node), self.guids) else {
             return;
         };
         let (pf, index) = (self.pf.address, vf.index);
@@ -35,7 +36,7 @@ impl Planner<'_> {
             };
             let before = former.map(|former| attr(former).to_string());
             self.step(set(guid), before, former.map(set));
-            vf.has_new_guid = true;
+            vf.must_read = true;
         }
     }
 }

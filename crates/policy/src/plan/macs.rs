@@ -22,13 +22,17 @@ impl Planner<'_> {
 
     /// Plans the MAC of a VF, unless somebody holds it or it has one; and a new look at the one it has.
     pub(super) fn mac(&mut self, vf: &mut Wanted<'_>) {
-        if !self.needs_mac(vf.group) || vf.seen.is_some_and(is_held) {
+        let is_kept = self
+            .kept
+            .get(&vf.index)
+            .is_some_and(|kept| kept.mac.is_some());
+        if !self.needs_mac(vf.group) || vf.seen.is_some_and(is_held) || is_kept {
             return;
         }
         let has = vf.seen.and_then(|seen| seen.vf()?.state?.mac);
         if has.is_some_and(|mac| !mac.is_zero()) {
             let devices = vf.seen.map_or(&[][..], |seen| &seen.rdma);
-            vf.has_new_guid |= devices
+            vf.must_read |= devices
                 .iter()
                 .any(|device| device.node_guid.is_some_and(Guid::is_zero));
             return;
@@ -48,7 +52,7 @@ impl Planner<'_> {
         };
         let before = has.map(|mac| VfAttr::Mac(mac).to_string());
         self.step(set(mac), before, has.map(set));
-        vf.has_new_guid = true;
+        vf.must_read = true;
     }
 
     fn needs_mac(&self, group: &VfGroup) -> bool {

@@ -39,6 +39,7 @@ impl Planner<'_> {
         self.are_new = matches!(way, Way::ModeFirst | Way::VfsFirst);
         self.is_switched_late = matches!(way, Way::VfsFirst | Way::AroundVfs);
         if self.are_new {
+            self.take_down(target);
             self.remove_vfs();
         }
         let mut price = Price::default();
@@ -93,6 +94,12 @@ impl Planner<'_> {
         } else {
             Way::ModeFirst
         }
+    }
+
+    /// Does the plan destroy VFs?
+    pub(super) fn destroys_vfs(&self) -> bool {
+        let mut steps = self.plan.steps.iter();
+        steps.any(|planned| planned.price.destroys_vfs)
     }
 
     fn remove_vfs(&mut self) {
@@ -184,7 +191,10 @@ impl Planner<'_> {
         };
         let last = VfIndex(count.saturating_sub(1));
         let is_some_named = self.wanted.groups.iter().any(is_named);
-        let must_wait = self.is_switched_late || self.wants_macs() || guids::is_infiniband(self.pf);
+        let must_wait = self.is_switched_late
+            || self.wants_macs()
+            || !self.kept.is_empty()
+            || guids::is_infiniband(self.pf);
         (is_some_named || must_wait) && self.predicted(last).is_some()
     }
 

@@ -5,6 +5,7 @@ use crate::testing::{With, desired, perform, policy};
 use crate::{check, plan, render};
 
 mod infiniband;
+mod kept;
 mod roce;
 mod switchdev;
 
@@ -70,9 +71,13 @@ fn another_number_goes_through_none_and_destroys() {
     let mut host = FakeHost::new(inventory([igb(PF, "ens1").with_vfs(2)]));
     insta::assert_snapshot!(planned(&mut host, &[policy("a", &["ens1"], 3)]), @r"
     pf ens1 0000:01:00.0   all its VFs are made anew, none is in use, no drain
-      1    have 0 VFs                    was 2 VFs, destroys all its VFs
-      2    have 3 VFs                    was 0 VFs
-      3-5  vf 0-2: wait for the netdev
+      1     have 0 VFs                            was 2 VFs, destroys all its VFs
+      2     give no drivers to new VFs            was on
+      3     have 3 VFs                            was 0 VFs
+      4-5   vf 0-1: set their macs
+      6-8   vf 0-2: bind to the kernel's driver
+      9-11  vf 0-2: wait for the netdev
+      12    give drivers to new VFs               was off
     ");
 }
 
@@ -87,11 +92,16 @@ fn vfs_in_use_are_never_reset_unasked() {
     let plan = plan(&host.inventory(), &wanted);
     insta::assert_snapshot!(render(&plan), @r"
     pf ens1 0000:01:00.0   interrupts 1 VF in use, drain first
-      1     have 0 VFs                    was 3 VFs, destroys all its VFs, interrupts vf 1 in use by attach blue as net1
-      2     set mtu 9000                  was mtu 1500
-      3     have 4 VFs                    was 0 VFs
-      4-7   vf 0-3: wait for the netdev
-      8-11  vf 0-3: set mtu 9000
+      1      have 0 VFs                            was 3 VFs, destroys all its VFs, interrupts vf 1 in use by attach blue as net1
+      2      set mtu 9000                          was mtu 1500
+      3      give no drivers to new VFs            was on
+      4      have 4 VFs                            was 0 VFs
+      5      vf 0: set mac 02:fa:00:00:01:03
+      6      vf 2: set mac 02:fa:00:00:01:05
+      7-10   vf 0-3: bind to the kernel's driver
+      11-14  vf 0-3: wait for the netdev
+      15-18  vf 0-3: set mtu 9000
+      19     give drivers to new VFs               was off
     ");
     let error = check(&plan, false).unwrap_err();
     assert_eq!(

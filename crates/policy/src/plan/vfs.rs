@@ -17,8 +17,8 @@ pub(super) struct Wanted<'a> {
     pub(super) seen: Option<&'a Function>,
     /// Will its netdev be a new one?
     pub(super) is_new: bool,
-    /// Must its driver read a GUID that it does not know yet?
-    pub(super) has_new_guid: bool,
+    /// Must its driver read a GUID or a MAC that it does not know yet?
+    pub(super) must_read: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -28,7 +28,9 @@ impl<'a> Planner<'a> {
         for vf in &mut wanted {
             self.guid(vf);
             self.mac(vf);
+            self.settings(vf);
         }
+        self.settings_of_others();
         for vf in &wanted {
             self.unwanted_vdpa(vf);
         }
@@ -53,6 +55,7 @@ impl<'a> Planner<'a> {
         for vf in &wanted {
             self.vdpa(vf);
         }
+        self.rates();
     }
 
     /// Gives the new VFs that no policy is for the driver that autoprobe would have given them.
@@ -115,7 +118,7 @@ impl<'a> Planner<'a> {
                 group,
                 seen,
                 is_new: seen.is_none(),
-                has_new_guid: false,
+                must_read: false,
             });
         }
         all
@@ -150,7 +153,7 @@ impl<'a> Planner<'a> {
                 };
                 if is_right {
                     self.clear_override(vf);
-                    self.rebind_for_guid(vf);
+                    self.rebind(vf);
                     return;
                 }
                 BindTarget::Default
@@ -194,12 +197,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Lets a driver that runs read a new GUID. It is nobody's: a VF that is held keeps its GUID.
-    fn rebind_for_guid(&mut self, vf: &mut Wanted<'_>) {
-        if vf.has_new_guid {
+    /// Lets a driver that runs read what is new. It is nobody's: a VF that is held keeps what it has.
+    fn rebind(&mut self, vf: &mut Wanted<'_>) {
+        if vf.must_read {
             vf.is_new = true;
             let function = vf.address;
-            self.step(Step::Rebind { function }, None, None);
+            let before = self.other_mac(vf).map(|mac| format!("interface mac {mac}"));
+            self.step(Step::Rebind { function }, before, None);
         }
     }
 

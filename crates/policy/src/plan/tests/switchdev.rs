@@ -107,18 +107,26 @@ fn an_e810_is_switched_before_it_has_vfs() {
     let mut host = FakeHost::new(inventory([ice(PF, "ens1").with_vfs(2)]));
     insta::assert_snapshot!(planned(&mut host, &[policy("a", &["ens1"], 2).with(switchdev)]), @r"
     pf ens1 0000:01:00.0   all its VFs are made anew, none is in use, no drain
-      1    have 0 VFs                    was 2 VFs, destroys all its VFs
-      2    set hw-tc-offload on          was off
-      3    set eswitch mode switchdev    was legacy
-      4    have 2 VFs                    was 0 VFs
-      5-6  vf 0-1: wait for the netdev
+      1      have 0 VFs                            was 2 VFs, destroys all its VFs
+      2      set hw-tc-offload on                  was off
+      3      set eswitch mode switchdev            was legacy
+      4      give no drivers to new VFs            was on
+      5      have 2 VFs                            was 0 VFs
+      6-7    vf 0-1: set their macs
+      8-9    vf 0-1: bind to the kernel's driver
+      10-11  vf 0-1: wait for the netdev
+      12     give drivers to new VFs               was off
     ");
     insta::assert_snapshot!(planned(&mut host, &[policy("a", &["ens1"], 2)]), @r"
     pf ens1 0000:01:00.0   all its VFs are made anew, none is in use, no drain
-      1    have 0 VFs                    was 2 VFs, destroys all its VFs
-      2    set eswitch mode legacy       was switchdev
-      3    have 2 VFs                    was 0 VFs
-      4-5  vf 0-1: wait for the netdev
+      1     have 0 VFs                            was 2 VFs, destroys all its VFs
+      2     set eswitch mode legacy               was switchdev
+      3     give no drivers to new VFs            was on
+      4     have 2 VFs                            was 0 VFs
+      5-6   vf 0-1: set their macs
+      7-8   vf 0-1: bind to the kernel's driver
+      9-10  vf 0-1: wait for the netdev
+      11    give drivers to new VFs               was off
     ");
 }
 

@@ -1,0 +1,81 @@
+//! What somebody gave VFs by hand, when their number changes: the kernel forgets it with the VFs, virtfn
+//! gives it back, and no kill in between loses it.
+
+use serde_json::Value;
+
+use crate::kill::kill_at_each;
+use crate::support::*;
+
+const MAC: &str = "02:00:00:00:00:51";
+
+/// Gives VF 1 of [`PF0`] a MAC and a VLAN, and takes its spoof check. VF 0 has the MAC that its driver made
+/// up, which the PF reports as well.
+fn give_by_hand() {
+    let pf = netdev(PF0);
+    let vf = ["link", "set", &pf, "vf", "1"];
+    for setting in [
+        &["mac", MAC][..],
+        &["vlan", "100", "qos", "3"],
+        &["spoofchk", "off"],
+    ] {
+        run("ip", &[&vf[..], setting].concat());
+    }
+}
+
+/// Returns what the PF says of VFs 0 and 1.
+fn both(machine: &Machine) -> Vec<Value> {
+    let vfs = machine.kernel_vfs();
+    vec![vfs[0].clone(), vfs[1].clone()]
+}
+
+/// Says what the netdev of VF 1 took for its MAC when its driver was bound.
+fn mac_of_netdev(machine: &Machine) -> Value {
+    machine.vf(VF1)["netdev"]["mac"].clone()
+}
+
+#[test]
+fn at_another_number_vfs_have_what_they_were_given() {
+    let machine = Machine::with_vfs(2);
+    give_by_hand();
+    let before = both(&machine);
+    for count in [4, 2] {
+        let file = write_policy(&policy("vfs", PF0, count, "netdevice"));
+        let plan = virtfn(&["plan", "-f", &file]).ok().stdout();
+        assert!(plan.contains("vf 1: set vlan 100 qos 3"), "{plan}");
+        assert!(plan.contains(&format!("vf 1: set mac {MAC}")), "{plan}");
+        virtfn(&["apply", "-f", &file]).ok();
+        assert_eq!(both(&machine), before, "at {count} VFs");
+        assert_eq!(mac_of_netdev(&machine), MAC, "at {count} VFs");
+        virtfn(&["plan", "--check", "-f", &file]).ok();
+    }
+    machine.apply(&policy("vfs", PF0, 4, "vfio-pci")).ok();
+    assert_eq!(both(&machine), before, "on vfio-pci");
+    assert_eq!(machine.vf(VF1)["driver"], "vfio-pci");
+    // A VF that is no more is forgotten.
+    machine.apply(&policy("vfs", PF0, 1, "netdevice")).ok();
+    machine.apply(&policy("vfs", PF0, 2, "netdevice")).ok();
+    assert_eq!(machine.vf(VF1)["vlan"], 0);
+}
+
+#[test]
+fn killed_in_between_nothing_that_was_given_is_lost() {
+    let machine = Machine::with_vfs(2);
+    give_by_hand();
+    let before = both(&machine)[1].clone();
+    let file = write_policy(&policy("vfs", PF0, 3, "netdevice"));
+    let arguments = ["apply", "-f", file.as_str()];
+    kill_at_each(
+        &arguments,
+        || {
+            set_num_vfs(PF0, 0);
+            set_num_vfs(PF0, 2);
+            give_by_hand();
+        },
+        |at| {
+            virtfn(&arguments).ok();
+            assert_eq!(both(&machine)[1], before, "killed at {at}");
+            assert_eq!(mac_of_netdev(&machine), MAC, "killed at {at}");
+            virtfn(&["plan", "--check", "-f", &file]).ok();
+        },
+    );
+}
