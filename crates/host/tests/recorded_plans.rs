@@ -73,11 +73,12 @@ fn an_mlx5_goes_to_switchdev_mode_with_its_vfs_in_legacy_mode() {
       4      give no drivers to new VFs            was on
       5      have 4 VFs                            was 0 VFs
       6      set eswitch mode switchdev            was legacy
-      7-10   vf 0-3: bind to the kernel's driver
-      11-14  vf 0-3: wait for the netdev
-      15-18  vf 0-3: set mtu 9000
-      19-22  vf 0-3: have a vhost vDPA device
-      23     give drivers to new VFs               was off
+      7      vf 0: set mac 5a:00:00:00:00:01
+      8-11   vf 0-3: bind to the kernel's driver
+      12-15  vf 0-3: wait for the netdev
+      16-19  vf 0-3: set mtu 9000
+      20-23  vf 0-3: have a vhost vDPA device
+      24     give drivers to new VFs               was off
     ");
 }
 
@@ -86,10 +87,14 @@ fn an_e810_goes_to_switchdev_mode_without_vfs() {
     let wanted = "nicSelector: {rootDevices: ['10000:e1:00.0']}, numVfs: 4, eSwitchMode: switchdev";
     insta::assert_snapshot!(planned("ice", &[wanted]), @r"
     pf ens785f0 10000:e1:00.0   interrupts 2 VFs in use, which is the host's own
-      1    have 0 VFs                    was 4 VFs, destroys all its VFs, interrupts vf 0 in use by host bond0 as ens785f0v0, interrupts vf 1 in use by host ens785f0v1.40 as ens785f0v1
-      2    set hw-tc-offload on          was off
-      3    set eswitch mode switchdev    was legacy
-      4    have 4 VFs                    was 0 VFs
-      5-8  vf 0-3: wait for the netdev
+      1      have 0 VFs                            was 4 VFs, destroys all its VFs, interrupts vf 0 in use by host bond0 as ens785f0v0, interrupts vf 1 in use by host ens785f0v1.40 as ens785f0v1
+      2      set hw-tc-offload on                  was off
+      3      set eswitch mode switchdev            was legacy
+      4      give no drivers to new VFs            was on
+      5      have 4 VFs                            was 0 VFs
+      6-9    vf 0-3: set their macs
+      10-13  vf 0-3: bind to the kernel's driver
+      14-17  vf 0-3: wait for the netdev
+      18     give drivers to new VFs               was off
     ");
 }
