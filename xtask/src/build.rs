@@ -75,16 +75,23 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let which = arguments.first().context("name a bench")?;
     let mut bench = Command::new(&built.lab);
     bench.arg("bench").args(arguments);
-    if which == "cni" {
-        bench.arg("--plugin").arg(plugin()?);
-    } else {
-        bench.arg("--virtfn").arg(&built.virtfn);
-    }
-    // The agent is held against fixed numbers, not against another program.
-    if which != "agent" {
-        let floor = format!("{which}_floor");
-        let floors = cargo_build(&["build", "--package", "host", "--example", &floor])?;
-        bench.arg("--floor").arg(executable(&floors, &floor)?);
+    match which.as_str() {
+        "cni" => {
+            bench.arg("--plugin").arg(plugin()?);
+            // Started for each call as the plugin is, so without a loader either.
+            let floor = static_program(&["--package", "host", "--example", "cni_floor"])?;
+            bench.arg("--floor").arg(floor.join("examples/cni_floor"));
+        }
+        // It is held against fixed numbers, not against another program.
+        "agent" => {
+            bench.arg("--virtfn").arg(&built.virtfn);
+        }
+        which => {
+            let floor = format!("{which}_floor");
+            let floors = cargo_build(&["build", "--package", "host", "--example", &floor])?;
+            bench.arg("--virtfn").arg(&built.virtfn);
+            bench.arg("--floor").arg(executable(&floors, &floor)?);
+        }
     }
     run(&mut bench)
 }
@@ -96,26 +103,25 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Most bytes of the CNI plugin as it is shipped: it is started for each call.
 const PLUGIN_SIZE: u64 = 3_000_000;
 
-/// Builds the CNI plugin as it is shipped: one static program.
-pub(crate) fn plugin() -> Result<PathBuf> {
+/// Builds a program as the CNI plugin is shipped, static; returns the directory of such programs.
+fn static_program(what: &[&str]) -> Result<PathBuf> {
     let flags = format!(
         "target.{PLATFORM}.rustflags=[\"-C\",\"target-feature=+crt-static\",\"-C\",\"relocation-model=static\"]"
     );
     let dir = root().join("target/static");
     let mut build = cargo();
     build
-        .args([
-            "build",
-            "--package",
-            "cni",
-            "--release",
-            "--target",
-            PLATFORM,
-        ])
+        .args(["build", "--release", "--target", PLATFORM])
+        .args(what)
         .args(["--config", &flags, "--target-dir"])
         .arg(&dir);
     run(&mut build)?;
-    let plugin = dir.join(PLATFORM).join("release/virtfn-cni");
+    Ok(dir.join(PLATFORM).join("release"))
+}
+
+/// Builds the CNI plugin as it is shipped: one static program.
+pub(crate) fn plugin() -> Result<PathBuf> {
+    let plugin = static_program(&["--package", "cni"])?.join("virtfn-cni");
     let size = plugin
         .metadata()
         .with_context(|| format!("see the size of {}", plugin.display()))?

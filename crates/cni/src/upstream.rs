@@ -250,31 +250,33 @@ enum Durable {
 
 fn replace(path: &Path, content: &[u8], durable: Durable) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
     // Not the name of a container: upstream reads each file of the directory as one.
     let mut name = std::ffi::OsString::from(".new-");
     name.push(path.file_name().unwrap_or_default());
     let new = path.with_file_name(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| {
-            file.write_all(content)?;
-            if durable == Durable::Yes {
-                file.sync_all()?;
-            }
-            fs::rename(&new, path)?;
-            if durable == Durable::Yes {
-                File::open(dir)?.sync_all()?;
-            }
-            Ok(())
-        });
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let opened = match options.open(&new) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+            options.open(&new)
+        }
+        opened => opened,
+    };
+    let written = opened.and_then(|mut file| {
+        file.write_all(content)?;
+        if durable == Durable::Yes {
+            file.sync_all()?;
+        }
+        fs::rename(&new, path)?;
+        if durable == Durable::Yes {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    });
     if written.is_err() {
         let _nothing_to_remove_is_fine = fs::remove_file(&new);
     }

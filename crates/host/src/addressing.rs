@@ -136,7 +136,6 @@ impl Work<'_> {
     /// thread's namespace; where it cannot be written, the interface works all the same.
     fn prepare(&self) {
         let name = self.link.name.as_str();
-        self.set_quietly("ipv4", name, "arp_notify", "1");
         if !self.has_ipv6() {
             return;
         }

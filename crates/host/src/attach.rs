@@ -38,7 +38,7 @@ use crate::autoprobe;
 use crate::engine::{Engine, PATIENCE};
 use crate::ledger::{Claim, Damage, Happening, Record, RecordedStep, Stage, now, somebody};
 use crate::lock::{Lock, LockOf, exclusive, shared};
-use crate::undo::{UndoError, take_back};
+use crate::undo::UndoError;
 
 /// A VF was given away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,11 +172,11 @@ impl<H: Host> Engine<'_, H> {
         let claim = claim.clone();
         // On a full disk this fails, and taking the VF back must not: the undo is on the disk
         // already, only the mark that it began is missing.
-        if let Err(error) = self.ledger.write(&record) {
+        if let Err(error) = self.ledger.mark(&record) {
             tracing::warn!(pci = %vf, %error, "detach begun without a mark of it");
         }
         self.passed(Checkpoint::Recorded);
-        let failures = take_back(self.host, &claim, self.state, self.checkpoints);
+        let failures = self.take_back(&claim);
         if !failures.is_empty() {
             return Err(DetachError::Undo { vf, failures });
         }
@@ -263,7 +263,7 @@ impl<H: Host> Engine<'_, H> {
         claim.stage = Stage::Detaching;
         let claim = claim.clone();
         if !self.is_taken_over(record.vf, &claim) {
-            let failures = take_back(self.host, &claim, self.state, self.checkpoints);
+            let failures = self.take_back(&claim);
             if !failures.is_empty() {
                 let vf = record.vf;
                 return Err(HealError::Undo { vf, failures });
@@ -312,7 +312,7 @@ impl<H: Host> Engine<'_, H> {
             let changes = claim.steps.iter().map(Into::into).collect();
             record.note(now(), Happening::Attached { holder, changes });
         }
-        self.ledger.write(record)
+        self.ledger.mark(record)
     }
 
     /// Takes everything back after a failure; what fails of that is returned, and the record stays
@@ -321,7 +321,7 @@ impl<H: Host> Engine<'_, H> {
         let Some(claim) = &record.claim else {
             return Vec::new();
         };
-        let failures = take_back(self.host, claim, self.state, self.checkpoints);
+        let failures = self.take_back(claim);
         if failures.is_empty() {
             record.claim = None;
             if let Err(error) = self.ledger.write_free(record) {

@@ -11,9 +11,10 @@
 //! other namespaces, /proc ─ holders ┘   only when a function hints at it
 //! ```
 //!
-//! [`Scope::Function`] is for attach and detach: the function, its PF, the PF's other VFs and the
-//! members of its IOMMU group. It leaves out what devlink says (firmware, how switches are set), and
-//! the holders and far netdevs of all but the function itself.
+//! [`Scope::Function`] is for attach and detach: the function, its PF and the members of its IOMMU
+//! group. It leaves out what devlink says (firmware, how switches are set), and the holders and far
+//! netdevs of all but the function itself; of its PF it tells only what says how VFs are set, and of the
+//! PF's other VFs only their MACs.
 //!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
 //! inventory, one that cannot be read in part is there with a [`model::Gap`]. Only a host of which nothing
@@ -84,7 +85,7 @@ pub(crate) fn discover(
         aux::add(root, &mut scan);
     }
     let mut uppers = Uppers::of(&links);
-    netdevs::add(root, &mut scan, links);
+    netdevs::add(root, &mut scan, links, scope);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
     if holders::netdevs_may_be_elsewhere(&scan, scope) || uppers.may_be_elsewhere(&scan, scope) {
@@ -96,10 +97,14 @@ pub(crate) fn discover(
         netdevs::add_elsewhere(&mut scan, namespaces);
     }
     ask_pfs(root, &mut scan, queries, scope);
-    let rdma_netns = queries.rdma_netns().unwrap_or_else(|error| {
-        scan.notes.gap("rdma", error.chain());
+    let rdma_netns = if is_of_rdma(&scan, scope) {
+        queries.rdma_netns().unwrap_or_else(|error| {
+            scan.notes.gap("rdma", error.chain());
+            None
+        })
+    } else {
         None
-    });
+    };
     let node_uses = match scope {
         Scope::All => queries.node_uses().unwrap_or_else(|error| {
             scan.notes.gap("routes and addresses", error.chain());
@@ -118,12 +123,25 @@ pub(crate) fn discover(
     })
 }
 
-/// Asks for all netdevs, but for VF reports only of the PFs that were scanned.
+/// Has RDMA to do with what is observed? A VF without an RDMA device has none that could be moved.
+fn is_of_rdma(scan: &Scan<'_>, scope: Scope) -> bool {
+    let asked = match scope {
+        Scope::All => None,
+        Scope::Function(address) => scan.functions.get(&address),
+    };
+    asked.is_none_or(|function| function.vf().is_none() || !function.rdma.is_empty())
+}
+
+/// Asks for the netdevs of what was scanned: one by one where that tells all, and else for all
+/// netdevs, but for VF reports only of the PFs that were scanned.
 fn links_around(
     root: &HostRoot,
     scan: &Scan<'_>,
     queries: &mut dyn Queries,
 ) -> Result<Vec<Link>, QueryError> {
+    if let Some(links) = queries.links_on(root, &mut scan.functions.values())? {
+        return Ok(links);
+    }
     let mut links = queries.links_without_vfs()?;
     for link in &mut links {
         let function = netdevs::function_of(root, link).and_then(|at| scan.functions.get(&at));

@@ -16,7 +16,8 @@
 //! What would surprise:
 //!
 //! - A record is void after a reboot, because VFs are as new then, and so is everything that was set
-//!   on them.
+//!   on them. So only a record that comes before a change is forced to the disk, and no mark of how far
+//!   it came.
 //! - A record that cannot be read says nothing of whose the VF is, and so the VF counts as somebody's
 //!   until it is detached; the file is kept aside then with the ending `.damaged`. Only where nobody
 //!   locked the VF since the host started, nobody can have written the record since: it is of a former
@@ -40,7 +41,7 @@ pub use record::{
 pub(crate) use record::{ParseRecordError, parse};
 
 use crate::lock::{LockOf, was_locked};
-use crate::state::{StateDir, StateError, write_atomic};
+use crate::state::{StateDir, StateError, write_atomic, write_for_this_boot};
 
 /// Most bytes of a record. One step is about 200 bytes, and an attach has some 20 of them.
 const RECORD_LIMIT: u64 = 256 * 1024;
@@ -315,20 +316,34 @@ impl Ledger {
         }
     }
 
-    /// Writes a record to the disk.
+    /// Writes a record to the disk, before anything is changed that it tells how to take back.
     pub(crate) fn write(&self, record: &Record) -> Result<(), LedgerError> {
+        self.put(record, write_atomic)
+    }
+
+    /// Writes how far something came that is recorded already. It is not forced to the disk: every
+    /// process sees it, and after a power cut the record is of a former boot, and void.
+    pub(crate) fn mark(&self, record: &Record) -> Result<(), LedgerError> {
+        self.put(record, write_for_this_boot)
+    }
+
+    fn put(
+        &self,
+        record: &Record,
+        write: fn(&Path, &[u8]) -> Result<(), StateError>,
+    ) -> Result<(), LedgerError> {
         let vf = record.vf;
         let path = self.state.record(vf);
         let written = record
             .to_bytes()
             .map_err(|error| StateError::new("write", &path, io::Error::other(error)))
-            .and_then(|bytes| write_atomic(&path, &bytes));
+            .and_then(|bytes| write(&path, &bytes));
         written.map_err(|source| LedgerError::State { vf, source })
     }
 
     /// Says that a VF is free, even on a full disk, where a record can be removed but not written.
     pub(crate) fn write_free(&self, record: &Record) -> Result<(), LedgerError> {
-        let written = self.write(record);
+        let written = self.mark(record);
         if written.is_err() && fs::remove_file(self.state.record(record.vf)).is_ok() {
             return Ok(());
         }

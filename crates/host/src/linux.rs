@@ -124,7 +124,7 @@ impl Host for Linux {
         }
         seen.gaps.extend(holders.gaps);
         if let Scope::Function(function) = scope {
-            self.reported = seen.get(function).and_then(Reported::of);
+            self.reported = Reported::of(&seen, function);
         }
         Ok(seen)
     }
@@ -139,6 +139,7 @@ impl Host for Linux {
                 remedy: None,
             });
         }
+        self.sockets.adopt_route(self.queries.take_route());
         let mut tools = Tools {
             root: &self.root,
             sockets: &mut self.sockets,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use model::{Code, Explain, PciAddress};
 
-use crate::state::{StateDir, StateError, create_parent};
+use crate::state::{StateDir, StateError, open_or_make_dir};
 
 /// A lock; it is given back when this is dropped.
 #[derive(Debug)]
@@ -192,15 +192,9 @@ fn take(
     lock: fn(&File) -> std::io::Result<()>,
 ) -> Result<Lock, LockError> {
     let open = |source| LockError::Open { of, source };
-    create_parent(path).map_err(open)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| open(StateError::new("open", path, error)))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = open_or_make_dir(path, &options).map_err(open)?;
     match try_lock(&file) {
         Ok(()) => return Ok(Lock { _file: file }),
         Err(TryLockError::Error(error)) => {

@@ -49,6 +49,11 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
+    /// Takes a socket over that is open already.
+    pub(crate) fn adopt_route(&mut self, socket: Option<Socket>) {
+        self.route = self.route.take().or(socket);
+    }
+
     pub(crate) fn route(&mut self) -> Result<&mut Socket, Fault> {
         open(&mut self.route, Protocol::Route)
     }
@@ -137,7 +142,17 @@ fn make(tools: &mut Tools<'_>, step: &Step) -> Result<(), Fault> {
             from,
             to,
             name,
-        } => relocate::to(tools, *function, from, to, name),
+            up,
+        } => relocate::go(
+            tools,
+            &relocate::Way {
+                function: *function,
+                from,
+                to,
+                name,
+                up: *up,
+            },
+        ),
         Step::MoveRdma {
             function,
             device,

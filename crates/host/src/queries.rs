@@ -2,7 +2,7 @@
 //!
 //! [`Live`] asks the kernel, [`Recorded`] reads what a live host answered once. Everything that a
 //! file of sysfs says is read there and is no question here: vDPA and RDMA devices, speeds, and so
-//! on. One link dump answers for all netdevs; nothing is asked per VF.
+//! on. One link dump answers for all netdevs; where one VF matters, only it and its PF are asked for.
 
 mod live;
 mod namespaces;
@@ -11,8 +11,10 @@ mod recorded;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
-use netlink::{Link, RequestError};
+use model::{
+    EswitchMode, Function, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode,
+};
+use netlink::{Link, RequestError, Socket};
 use serde::{Deserialize, Serialize};
 
 use crate::root::HostRoot;
@@ -101,6 +103,14 @@ pub(crate) trait Queries: Send {
     /// One netdev with what it reports of its VFs; `None` when it is gone.
     fn link(&mut self, index: IfIndex) -> Result<Option<Link>, QueryError>;
 
+    /// The netdevs on these functions, each PF's with what it reports of its VFs; `None` when only the
+    /// list of all netdevs can tell.
+    fn links_on(
+        &mut self,
+        root: &HostRoot,
+        functions: &mut dyn Iterator<Item = &Function>,
+    ) -> Result<Option<Vec<Link>>, QueryError>;
+
     /// The netdevs of every other network namespace that can be found.
     ///
     /// What could not be entered is told as the second part.
@@ -121,6 +131,9 @@ pub(crate) trait Queries: Send {
 
     /// What netdevs of this namespace do for the node itself; those that do nothing are left out.
     fn node_uses(&mut self) -> Result<BTreeMap<IfIndex, NodeUse>, QueryError>;
+
+    /// Gives its rtnetlink socket away, if it has one.
+    fn take_route(&mut self) -> Option<Socket>;
 
     /// How RDMA devices relate to network namespaces; `None` without RDMA in the kernel.
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError>;

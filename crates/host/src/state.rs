@@ -166,6 +166,55 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), StateError
     replace(path, |file| file.write_all(content))
 }
 
+/// Does the same with what `fill` writes.
+pub(crate) fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), StateError> {
+    put(path, |file| fill(file).and_then(|()| file.sync_all()))?;
+    sync_dir(path).map_err(|error| StateError::new("write", path, error))
+}
+
+/// Replaces a file in one instant that nobody will believe after a power cut: then it may have the old
+/// content, or none.
+pub(crate) fn write_for_this_boot(path: &Path, content: &[u8]) -> Result<(), StateError> {
+    put(path, |file| file.write_all(content))
+}
+
+fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
+    // The caller holds the lock of what the file is about, so one name per file is enough, and a
+    // file left by a kill is overwritten rather than collected.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = open_or_make_dir(&new, &options)?;
+    fill(&mut file)
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(|error| {
+            let _nothing_to_remove_is_fine = fs::remove_file(&new);
+            StateError::new("write", path, error)
+        })
+}
+
+/// Opens a file, whose directory is created when it is not there.
+pub(crate) fn open_or_make_dir(path: &Path, options: &OpenOptions) -> Result<File, StateError> {
+    let opened = match options.open(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            create_parent(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| StateError::new("open", path, error))
+}
+
 /// Creates the directory of `path`, readable by root only: records name pods and namespaces.
 pub(crate) fn create_parent(path: &Path) -> Result<(), StateError> {
     let Some(dir) = path.parent() else {
@@ -176,36 +225,6 @@ pub(crate) fn create_parent(path: &Path) -> Result<(), StateError> {
         .mode(0o700)
         .create(dir)
         .map_err(|error| StateError::new("create directory", dir, error))
-}
-
-/// Does the same with what `fill` writes.
-pub(crate) fn replace(
-    path: &Path,
-    fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<(), StateError> {
-    create_parent(path)?;
-    // The caller holds the lock of what the file is about, so one name per file is enough, and a
-    // file left by a kill is overwritten rather than collected.
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let filled = fill_new(&new, fill).and_then(|()| fs::rename(&new, path));
-    if let Err(error) = filled {
-        let _nothing_to_remove_is_fine = fs::remove_file(&new);
-        return Err(StateError::new("write", path, error));
-    }
-    sync_dir(path).map_err(|error| StateError::new("write", path, error))
-}
-
-fn fill_new(new: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(new)?;
-    fill(&mut file)?;
-    file.sync_all()
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {

@@ -10,8 +10,8 @@ use model::{
     StepError,
 };
 
-use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::engine::PATIENCE;
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Engine, PATIENCE};
 use crate::ledger::{Claim, RecordedStep};
 use crate::lock::{Lock, LockOf, exclusive};
 use crate::state::StateDir;
@@ -26,34 +26,51 @@ pub struct UndoError {
     pub source: StepError,
 }
 
-/// Takes back all steps of a claim, the last one first.
-///
-/// What is set through the PF is set with the PF's settings locked, as on the way there.
-pub(crate) fn take_back(
-    host: &mut impl Host,
-    claim: &Claim,
-    state: &StateDir,
-    checkpoints: &dyn Checkpoints,
-) -> Vec<UndoError> {
-    let mut failures = Vec::new();
-    let mut settings = None;
-    let mut other_path = None;
-    for undo in claim.steps.iter().rev().filter_map(undo_of) {
-        let undo = &by_path(undo, other_path.as_ref());
-        settings = match undo {
-            Step::SetVf { pf, .. } => settings.or_else(|| lock_settings(state, *pf)),
-            _ => None,
-        };
-        if let Err(source) = undo_one(host, claim, undo, &mut other_path) {
-            let step = undo.clone();
-            failures.push(UndoError { step, source });
+impl<H: Host> Engine<'_, H> {
+    /// Takes back all steps of a claim, the last one first.
+    ///
+    /// What is set through the PF is set with the PF's settings locked, as on the way there.
+    pub(crate) fn take_back(&mut self, claim: &Claim) -> Vec<UndoError> {
+        let mut failures = Vec::new();
+        let mut settings = None;
+        let mut other_path = None;
+        for undo in claim.steps.iter().rev().filter_map(undo_of) {
+            if other_path.is_none() {
+                other_path = self.other_path(undo);
+            }
+            let undo = &by_path(undo, other_path.as_ref());
+            settings = match undo {
+                Step::SetVf { pf, .. } => settings.or_else(|| lock_settings(self.state, *pf)),
+                _ => None,
+            };
+            if let Err(source) = undo_one(self.host, claim, undo, &mut other_path) {
+                let step = undo.clone();
+                failures.push(UndoError { step, source });
+            }
+            self.passed(Checkpoint::StepUndone);
         }
-        checkpoints.passed(Checkpoint::StepUndone);
+        if failures.is_empty() {
+            restore(self.host, claim);
+        }
+        failures
     }
-    if failures.is_empty() {
-        restore(host, claim);
+
+    /// Looks for another path to the namespace that a netdev is moved home from, when its own leads there
+    /// no more: other processes can keep the namespace.
+    fn other_path(&mut self, undo: &Step) -> Option<OtherPath> {
+        let Step::Move { function, from, .. } = undo else {
+            return None;
+        };
+        if self.ground.can_have(from, *function) {
+            return None;
+        }
+        let seen = self.host.observe(Scope::Function(*function)).ok()?;
+        let found = seen.get(*function).and_then(netns_found)?;
+        (is_same(from, &found) && found != *from).then(|| OtherPath {
+            meant: from.clone(),
+            found,
+        })
     }
-    failures
 }
 
 /// Gives a netdev that is home the MTU and the address that it had: its holder may have changed them
@@ -275,6 +292,7 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
             to,
             name,
             function,
+            ..
         } => {
             if is_same(to, &found) {
                 step = Step::Rename {

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use host::Linux;
-use model::{BindTarget, Host, PciAddress, Scope, Step, StepError};
+use model::{BindTarget, HolderKind, Host, PciAddress, Scope, Step, StepError};
 use rustix::ioctl::{IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, ioctl};
 
 const PF: &str = "0000:01:00.0";
@@ -110,6 +110,12 @@ fn a_vf_that_a_machine_has_is_in_use_and_comes_free_when_it_ends() {
     }
 
     let machine = Machine::with(vf, &node.group.unwrap());
+    let one = Scope::Function(vf);
+    let holder = || {
+        let seen = Linux::this_machine().unwrap().observe(one).unwrap();
+        seen.get(vf).unwrap().vf().unwrap().holder.clone()
+    };
+    assert_eq!(holder().unwrap().kind, HolderKind::Vfio);
     let error = bind(BindTarget::Default).unwrap_err();
     assert_eq!(error.code.as_str(), "device-in-use", "{error:?}");
 
@@ -120,6 +126,7 @@ fn a_vf_that_a_machine_has_is_in_use_and_comes_free_when_it_ends() {
     } = machine;
     drop(device);
     drop((group, container));
+    assert_eq!(holder(), None);
     bind(BindTarget::Default).unwrap();
     assert_eq!(seen(vf).driver.unwrap().as_str(), "igbvf");
     perform(&Step::SetNumVfs { pf, count: 0 }).unwrap();

@@ -200,6 +200,8 @@ pub struct PfFacts {
     pub ddp: Option<String>,
     /// Its VFs, from the `virtfnN` links.
     pub vfs: BTreeMap<VfIndex, PciAddress>,
+    /// MACs that it reports of VFs which were not looked at themselves.
+    pub unseen_macs: BTreeMap<VfIndex, MacAddr>,
     /// Is the PF looked after by somebody else (`externallyManaged` of a former policy)?
     pub externally_managed: bool,
 }

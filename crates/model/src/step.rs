@@ -124,7 +124,7 @@ pub enum Step {
         /// Its new name.
         name: IfName,
     },
-    /// Moves a function's netdev to another namespace and names it there, in one message.
+    /// Moves a function's netdev to another namespace, names it there and sets it up, in one message.
     Move {
         /// The function.
         function: PciAddress,
@@ -134,6 +134,9 @@ pub enum Step {
         to: NetnsTarget,
         /// Its name there.
         name: IfName,
+        /// Is it set up there? It arrives down otherwise.
+        #[serde(default, skip_serializing_if = "is_down")]
+        up: bool,
     },
     /// Moves an RDMA device of a function to another namespace, while RDMA is in mode "exclusive".
     MoveRdma {
@@ -256,7 +259,10 @@ impl fmt::Display for Step {
                 write!(f, "set interface mac {mac}{}", InNetns(netns))
             }
             Self::Rename { name, netns, .. } => write!(f, "rename to {name}{}", InNetns(netns)),
-            Self::Move { to, name, .. } => write!(f, "move to namespace {to} as {name}"),
+            Self::Move { to, name, up, .. } => {
+                let end = if *up { ", up" } else { "" };
+                write!(f, "move to namespace {to} as {name}{end}")
+            }
             Self::MoveRdma { device, to, .. } => {
                 write!(f, "move RDMA device {device} to namespace {to}")
             }
@@ -268,6 +274,14 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_down(up: &bool) -> bool {
+    !up
 }
 
 struct InNetns<'a>(&'a NetnsTarget);

@@ -8,7 +8,7 @@
 //!    for and is not so already;
 //! 3. the VF's MTU, while it is in the host's namespace, so that the undo needs no namespace that may
 //!    be gone by then;
-//! 4. into the namespace, with its new name in the same message; addresses; up. Its RDMA device goes
+//! 4. into the namespace, with its new name and up in the same message; addresses. Its RDMA device goes
 //!    first, when it is asked for, because the kernel makes an IPoIB interface anew on the host when
 //!    its RDMA device moves.
 //!
@@ -190,13 +190,13 @@ pub fn attach_rdma(
 
 /// Returns the one RDMA device of a function that can be moved.
 fn rdma_device<'a>(seen: &Inventory, function: &'a Function) -> Result<&'a str, AttachRefused> {
-    if seen.rdma_netns != Some(RdmaNetnsMode::Exclusive) {
-        return Err(AttachRefused::RdmaNotExclusive {
-            vf: function.address,
-            mode: seen.rdma_netns,
-        });
-    }
     match function.rdma.as_slice() {
+        [_] if seen.rdma_netns != Some(RdmaNetnsMode::Exclusive) => {
+            Err(AttachRefused::RdmaNotExclusive {
+                vf: function.address,
+                mode: seen.rdma_netns,
+            })
+        }
         [device] => Ok(&device.name),
         devices => Err(AttachRefused::NotOneRdma {
             vf: function.address,
@@ -293,12 +293,15 @@ fn notes(seen: &Inventory, target: &Target<'_>, mac: Option<MacAddr>) -> Vec<Att
         .pf
         .pf()
         .into_iter()
-        .flat_map(|facts| facts.vfs.values());
-    for other in siblings.filter(|other| **other != target.vf.address) {
-        let has = seen.get(*other).and_then(|other| {
-            let reported = other.vf()?.state.and_then(|state| state.mac);
-            reported.or_else(|| other.netdev()?.mac())
-        });
+        .flat_map(|facts| facts.vfs.iter().map(move |(index, vf)| (facts, index, vf)));
+    for (facts, index, other) in siblings.filter(|(_, _, other)| **other != target.vf.address) {
+        let has = match seen.get(*other) {
+            None => facts.unseen_macs.get(index).copied(),
+            Some(other) => other.vf().and_then(|facts| {
+                let reported = facts.state.and_then(|state| state.mac);
+                reported.or_else(|| other.netdev()?.mac())
+            }),
+        };
         if let Some(mac) = mac.filter(|mac| has == Some(*mac)) {
             notes.push(AttachNote::SameMac { other: *other, mac });
         }
@@ -360,12 +363,14 @@ impl Planner {
                 from: host.clone(),
                 to: there.clone(),
                 name: name.clone(),
+                up: true,
             };
             let back = Step::Move {
                 function,
                 from: there.clone(),
-                to: host,
+                to: host.clone(),
                 name: netdev.name.clone(),
+                up: false,
             };
             self.step(go, Some(format!("{} on the host", netdev.name)), Some(back));
         } else if *name != netdev.name {
@@ -391,6 +396,8 @@ impl Planner {
             };
             self.step(add, None, Some(undo));
         }
-        self.up(there, true);
+        if *there == host {
+            self.up(there, true);
+        }
     }
 }

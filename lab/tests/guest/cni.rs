@@ -296,50 +296,6 @@ fn gc_takes_back_what_its_namespace_left() {
 }
 
 #[test]
-fn a_chain_with_tuning_is_added_checked_and_deleted() {
-    let machine = Machine::with_vfs(1);
-    let before = machine.settled();
-    let blue = Namespace::new("blue");
-    let config = with(&sriov(&json!({"vlan": 9})), &host_local());
-    let tuning = json!({
-        "cniVersion": "1.0.0", "name": "blue", "type": "tuning",
-        "promisc": true, "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
-    });
-    let tuned = |command: &str, result: &Value| {
-        let config = with(&tuning, &json!({"prevResult": result}));
-        call(command, "c1", BLUE, &config)
-            .plugin(&format!("{DEBIAN}/tuning"))
-            .make()
-            .ok()
-    };
-    let first = call("ADD", "c1", BLUE, &config).make().ok();
-    let last = tuned("ADD", &first);
-    assert!(
-        blue.ip(&["link", "show", "dev", "net1"])
-            .contains("PROMISC")
-    );
-    call(
-        "CHECK",
-        "c1",
-        BLUE,
-        &with(&config, &json!({"prevResult": last})),
-    )
-    .make()
-    .ok();
-    tuned("DEL", &last);
-    call(
-        "DEL",
-        "c1",
-        BLUE,
-        &with(&config, &json!({"prevResult": last})),
-    )
-    .make()
-    .ok();
-    assert_eq!(machine.settled(), before);
-    assert_nothing_is_kept("after the chain");
-}
-
-#[test]
 fn fifty_rounds_leave_the_vf_as_it_was() {
     let machine = Machine::with_vfs(1);
     let before = machine.settled();
@@ -419,36 +375,4 @@ fn the_journal_of_a_vf_tells_who_had_it_and_what_was_changed() {
     let events: Vec<_> = told["history"].as_array().expect("a list").iter().collect();
     let last = events.iter().rev().take(2).map(|event| &event["event"]);
     assert_eq!(last.collect::<Vec<_>>(), ["detached", "attached"]);
-}
-
-/// Most netlink messages of an ADD with a VLAN and without IPAM. The kernel takes two; what is above
-/// that looks before and after. A change that needs more of them shows here.
-const MESSAGES: usize = 11;
-
-#[test]
-fn an_add_sends_no_more_netlink_messages_than_it_did() {
-    let _machine = Machine::with_vfs(7);
-    let _blue = Namespace::new("blue");
-    let add = call("ADD", "c1", BLUE, &sriov(&json!({"vlan": 9})));
-    let mut strace = std::process::Command::new("strace");
-    strace.args(["-f", "-e", "trace=sendto", "-s", "512", "-o", "/tmp/trace"]);
-    strace.arg(format!("{BIN}/sriov"));
-    let output = add
-        .start_as(strace)
-        .wait_with_output()
-        .expect("strace ends");
-    Answer { output }.ok();
-    let trace = fs::read_to_string("/tmp/trace").expect("strace wrote");
-    let sent = trace
-        .lines()
-        .filter(|line| line.contains("sendto("))
-        .count();
-    assert!((2..=MESSAGES).contains(&sent), "{sent} messages:\n{trace}");
-    // The PF is asked for its VFs once, and not for statistics, which some read from their firmware.
-    let asked: Vec<_> = trace
-        .lines()
-        .filter(|line| line.contains("RTEXT_FILTER_VF"))
-        .collect();
-    assert_eq!(asked.len(), 1, "{trace}");
-    assert!(asked[0].contains("RTEXT_FILTER_SKIP_STATS"), "{asked:?}");
 }

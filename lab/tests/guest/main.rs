@@ -16,6 +16,7 @@ mod apply;
 mod attach;
 mod cni;
 mod cni_bad;
+mod cni_cost;
 mod cni_kill;
 mod cni_support;
 #[path = "../../../crates/cli/tests/agent/fake_kubelet.rs"]

@@ -154,7 +154,7 @@ impl<'a> Add<'a> {
             result = ipam.add()?;
             place.passed(Checkpoint::StepMade);
         }
-        if !self.is_device {
+        if !self.is_device && self.ipam.is_some() {
             let machine = &place.machine;
             machine
                 .address(vf, &self.netns, &self.interface, &addressing(&result))

@@ -250,6 +250,7 @@ fn steps(cache: &SriovCache, target: &Target, netns: &NetnsTarget) -> Vec<Record
             from: netns.clone(),
             to: NetnsTarget::Host,
             name,
+            up: false,
         }));
     }
     steps

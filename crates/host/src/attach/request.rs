@@ -120,6 +120,7 @@ pub(super) fn claim_as_seen(function: &Function) -> Option<Claim> {
         from: netns.clone(),
         to: NetnsTarget::Host,
         name: netdev.name.clone(),
+        up: false,
     };
     let has_vlan = facts
         .state

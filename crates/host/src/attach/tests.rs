@@ -280,6 +280,7 @@ fn move_to(netns: &NetnsTarget) -> Step {
         from: NetnsTarget::Host,
         to: netns.clone(),
         name: parsed("net7"),
+        up: false,
     }
 }
 
@@ -508,6 +509,7 @@ fn given_by_another(world: &mut World, netns: &NetnsTarget) -> Adoption {
         from: netns.clone(),
         to: NetnsTarget::Host,
         name,
+        up: false,
     };
     Adoption {
         vf: parsed(VF),

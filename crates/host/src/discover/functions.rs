@@ -30,6 +30,8 @@ enum Want {
     Relevant,
     /// This one in any case.
     Always,
+    /// The PF of a VF that is wanted: only what tells how its VFs are set.
+    Beside,
 }
 
 /// The functions seen so far.
@@ -79,18 +81,16 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Reads one function, its PF, the PF's other VFs, and the members of its IOMMU group.
+    /// Reads one function, its PF, and the members of its IOMMU group.
     pub(super) fn around(&mut self, address: PciAddress) {
         self.read(address, Want::Always);
         let Some(function) = self.functions.get(&address) else {
             return;
         };
         if let Some(VfFacts { pf, .. }) = function.vf() {
-            self.read(*pf, Want::Always);
+            self.read(*pf, Want::Beside);
         }
-        let siblings: Vec<PciAddress> = self.linked.keys().copied().collect();
-        let members = self.members(address);
-        for other in siblings.into_iter().chain(members) {
+        for other in self.members(address) {
             if !self.functions.contains_key(&other) {
                 self.read(other, Want::Always);
             }
@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
         };
         let role = match self.linked.get(&address) {
             Some((pf, index)) => Role::Vf(new_vf(*pf, Some(*index))),
-            None => read_role(&mut device, address),
+            None => read_role(&mut device, address, want),
         };
         let iommu_group = device.link("iommu_group", "an IOMMU group", |name| {
             number(name).map(IommuGroup)
@@ -154,18 +154,9 @@ impl<'a> Scan<'a> {
             }
             return;
         }
-        let numa = device
-            .attribute("numa_node", "a NUMA node", |text| match text {
-                "-1" => Some(None),
-                text => number(text).map(|node| Some(NumaNode(node))),
-            })
-            .flatten();
-        // A VF has no firmware node of its own that could number it.
-        let acpi_index = match role {
-            Role::Vf(_) => None,
-            Role::Pf(_) | Role::Plain => device.attribute("acpi_index", "an index", |text| {
-                (!text.is_empty()).then(|| text.to_owned())
-            }),
+        let details = match want {
+            Want::Beside => Details::default(),
+            Want::Relevant | Want::Always => Details::read(&mut device, &role),
         };
         let vfio = vfio::read_node(
             self.root,
@@ -174,12 +165,7 @@ impl<'a> Scan<'a> {
             iommu_group,
         );
         let uio = read_uio(&mut device, identity.driver.as_ref());
-        // Every PCI device has the file (Linux 3.16), even when nothing was written to it.
-        let overridden = device.attribute("driver_override", "a driver", |text| match text {
-            "(null)" | "" => Some(None),
-            text => text.parse::<DriverName>().ok().map(Some),
-        });
-        if device.is_gone(self.root, overridden.is_none()) {
+        if device.is_gone(self.root, details.is_suspect) {
             return;
         }
         if let Role::Pf(facts) = &role {
@@ -193,10 +179,10 @@ impl<'a> Scan<'a> {
             subsystem: identity.subsystem,
             class,
             driver: identity.driver.take(),
-            driver_override: overridden.flatten(),
+            driver_override: details.driver_override,
             iommu_group,
-            numa,
-            acpi_index,
+            numa: details.numa,
+            acpi_index: details.acpi_index,
             netdevs: Vec::new(),
             rdma: Vec::new(),
             vdpa: Vec::new(),
@@ -251,6 +237,43 @@ impl Identity {
     }
 }
 
+/// What says more of a function than what it is.
+#[derive(Default)]
+struct Details {
+    numa: Option<NumaNode>,
+    acpi_index: Option<String>,
+    driver_override: Option<DriverName>,
+    /// Was a file absent that every PCI device has?
+    is_suspect: bool,
+}
+
+impl Details {
+    fn read(device: &mut Device<'_>, role: &Role) -> Self {
+        let numa = device.attribute("numa_node", "a NUMA node", |text| match text {
+            "-1" => Some(None),
+            text => number(text).map(|node| Some(NumaNode(node))),
+        });
+        // A VF has no firmware node of its own that could number it.
+        let acpi_index = match role {
+            Role::Vf(_) => None,
+            Role::Pf(_) | Role::Plain => device.attribute("acpi_index", "an index", |text| {
+                (!text.is_empty()).then(|| text.to_owned())
+            }),
+        };
+        // It is there (since Linux 3.16) even when nothing was written to it.
+        let overridden = device.attribute("driver_override", "a driver", |text| match text {
+            "(null)" | "" => Some(None),
+            text => text.parse::<DriverName>().ok().map(Some),
+        });
+        Self {
+            numa: numa.flatten(),
+            acpi_index,
+            is_suspect: overridden.is_none(),
+            driver_override: overridden.flatten(),
+        }
+    }
+}
+
 fn read_id(device: &mut Device<'_>, vendor: &str, id: &str) -> Option<PciId> {
     Some(PciId {
         vendor: device.attribute(vendor, "a vendor id", number)?,
@@ -270,7 +293,7 @@ fn read_uio(device: &mut Device<'_>, driver: Option<&DriverName>) -> Option<Stri
     Some(format!("/dev/{name}"))
 }
 
-fn read_role(device: &mut Device<'_>, address: PciAddress) -> Role {
+fn read_role(device: &mut Device<'_>, address: PciAddress, want: Want) -> Role {
     let pf = device.link("physfn", "a PCI address", |name| name.parse().ok());
     if let Some(pf) = pf {
         return Role::Vf(new_vf(pf, None));
@@ -278,7 +301,11 @@ fn read_role(device: &mut Device<'_>, address: PciAddress) -> Role {
     if !device.has("sriov_totalvfs") {
         return Role::Plain;
     }
-    Role::Pf(read_pf(device, address))
+    let mut facts = read_pf(device);
+    if want != Want::Beside {
+        complete_pf(device, address, &mut facts);
+    }
+    Role::Pf(facts)
 }
 
 fn new_vf(pf: PciAddress, index: Option<VfIndex>) -> VfFacts {
@@ -291,28 +318,32 @@ fn new_vf(pf: PciAddress, index: Option<VfIndex>) -> VfFacts {
     }
 }
 
-fn read_pf(device: &mut Device<'_>, address: PciAddress) -> PfFacts {
+/// Reads which VFs a PF has.
+fn read_pf(device: &mut Device<'_>) -> PfFacts {
     let total_vfs = device.attribute("sriov_totalvfs", "a number of VFs", number);
     let num_vfs: Option<u16> = device.attribute("sriov_numvfs", "a number of VFs", number);
     let vfs = read_vfs(device, num_vfs.unwrap_or(0));
-    let mut facts = PfFacts {
+    PfFacts {
         total_vfs: total_vfs.unwrap_or(0),
         num_vfs: num_vfs.unwrap_or_else(|| u16::try_from(vfs.len()).unwrap_or(u16::MAX)),
-        autoprobe: device.attribute("sriov_drivers_autoprobe", "0 or 1", |text| match text {
-            "0" => Some(false),
-            "1" => Some(true),
-            _ => None,
-        }),
-        vf_device: device.attribute("sriov_vf_device", "a device id", hex),
-        offset: device.attribute("sriov_offset", "a number", number),
-        stride: device.attribute("sriov_stride", "a number", number),
         vfs,
         ..PfFacts::default()
-    };
-    if facts.offset.is_none() || facts.stride.is_none() || facts.vf_device.is_none() {
-        complete_from_config(device, address, &mut facts);
     }
-    facts
+}
+
+/// Reads what else sysfs tells of a PF.
+fn complete_pf(device: &mut Device<'_>, address: PciAddress, facts: &mut PfFacts) {
+    facts.autoprobe = device.attribute("sriov_drivers_autoprobe", "0 or 1", |text| match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    });
+    facts.vf_device = device.attribute("sriov_vf_device", "a device id", hex);
+    facts.offset = device.attribute("sriov_offset", "a number", number);
+    facts.stride = device.attribute("sriov_stride", "a number", number);
+    if facts.offset.is_none() || facts.stride.is_none() || facts.vf_device.is_none() {
+        complete_from_config(device, address, facts);
+    }
 }
 
 /// Reads the `virtfnN` links in the order of N.

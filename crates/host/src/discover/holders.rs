@@ -8,14 +8,14 @@
 //!   processes are looked at. One holder is enough: a VFIO group and a vDPA device can be open once.
 //!
 //! Both cost as much as the host has pods and processes. When one function is observed only that
-//! one is a hint: the answer for its siblings is not worth it on every attach.
+//! one is a hint, and one on VFIO that is not enabled is open nowhere.
 
 use std::collections::BTreeMap;
 
 use model::{Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role, Scope};
 
 use super::device::Notes;
-use super::functions::Scan;
+use super::functions::{PCI_DEVICES, Scan};
 use super::host_use::Uppers;
 use crate::root::HostRoot;
 
@@ -52,8 +52,10 @@ pub(super) fn tell(
     ledger: &BTreeMap<PciAddress, Holder>,
     scope: Scope,
 ) {
-    let has_node = |function: &Function| nodes(function).next().is_some();
-    let may_be_open = hints(scan, scope).any(has_node);
+    let may_be_open = match scope {
+        Scope::All => scan.functions.values().any(has_node),
+        Scope::Function(address) => group_may_be_open(root, scan, address),
+    };
     let open = if may_be_open {
         open_nodes(root, &mut scan.notes)
     } else {
@@ -86,6 +88,29 @@ pub(super) fn tell_of_host(
             facts.holder = host;
         }
     }
+}
+
+/// May a process have one function open, or another one of its IOMMU group?
+///
+/// A VFIO driver enables a function when it is opened and disables it when it is closed
+/// (`vfio_pci_core_enable`, since Linux 3.6), so that one which is not enabled needs no search.
+fn group_may_be_open(root: &HostRoot, scan: &Scan<'_>, address: PciAddress) -> bool {
+    let Some(asked) = scan.functions.get(&address).filter(|f| has_node(f)) else {
+        return false;
+    };
+    let is_idle = |function: &Function| {
+        let enabled = root.read_text(&format!("{PCI_DEVICES}/{}/enable", function.address));
+        function.vfio.is_some() && enabled.is_ok_and(|count| count == "0")
+    };
+    let mut group = scan.functions.values().filter(|other| {
+        let is_mate = asked.iommu_group.is_some() && other.iommu_group == asked.iommu_group;
+        is_mate || other.address == address
+    });
+    group.any(|function| has_node(function) && !is_idle(function))
+}
+
+fn has_node(function: &Function) -> bool {
+    nodes(function).next().is_some()
 }
 
 /// Returns the device nodes through which a process can have a function to itself.

@@ -5,11 +5,13 @@
 //! function. Netdevs of sub-functions (`mlx5_core.sf.4` in between) are not those of the function.
 //!
 //! Only PFs and plain functions are asked for speed and `dev_port`, and of their netdevs not the
-//! representors: sysfs asks the driver for each, and nobody chooses a VF by its speed.
+//! representors: sysfs asks the driver for each, and nobody chooses a VF by its speed. While others
+//! change interfaces `speed` makes its reader try again and again, so the PF of a VF that is given away
+//! is not asked either.
 
 use std::collections::BTreeMap;
 
-use model::{AuxName, IfName, Netdev, Netns, PciAddress, Role, VfIndex, VfState};
+use model::{AuxName, IfName, Netdev, Netns, PciAddress, Role, Scope, VfIndex, VfState};
 use netlink::Link;
 
 use super::aux;
@@ -26,7 +28,7 @@ pub(crate) const LOOPBACK: u16 = 772;
 pub(super) type VfReports = BTreeMap<VfIndex, VfState>;
 
 /// Puts the netdevs of this namespace on their functions and VF reports on the VFs.
-pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>) {
+pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>, scope: Scope) {
     let mut reports: BTreeMap<PciAddress, VfReports> = BTreeMap::new();
     let mut loose = Vec::new();
     for mut link in links {
@@ -48,7 +50,8 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>) {
             reports.entry(address).or_default().extend(report);
         }
         let mut netdev = netdev(link, Netns::Host);
-        if !matches!(function.role, Role::Vf(_)) {
+        let is_asked_for = scope == Scope::All || scope == Scope::Function(address);
+        if is_asked_for && !matches!(function.role, Role::Vf(_)) {
             complete(root, &mut netdev, &mut scan.notes);
         }
         function.netdevs.push(netdev);
@@ -204,6 +207,7 @@ fn report_vfs(scan: &mut Scan<'_>, reports: &BTreeMap<PciAddress, VfReports>) {
         }
     }
     for (pf, report) in reports {
+        tell_unseen(scan, *pf, report);
         let Some(facts) = scan.functions.get(pf).and_then(|function| function.pf()) else {
             continue;
         };
@@ -214,6 +218,22 @@ fn report_vfs(scan: &mut Scan<'_>, reports: &BTreeMap<PciAddress, VfReports>) {
             let reason = format!("the PF reports nothing of {missing} of its {all} VFs");
             scan.notes.gap(pf, reason);
         }
+    }
+}
+
+/// Keeps the MACs of VFs that were not looked at.
+fn tell_unseen(scan: &mut Scan<'_>, pf: PciAddress, report: &VfReports) {
+    let Some(facts) = scan.functions.get(&pf).and_then(|function| function.pf()) else {
+        return;
+    };
+    let unseen = facts.vfs.iter().filter_map(|(index, vf)| {
+        let is_seen = scan.functions.contains_key(vf);
+        let mac = report.get(index)?.mac?;
+        (!is_seen && !mac.is_zero()).then_some((*index, mac))
+    });
+    let unseen = unseen.collect();
+    if let Some(Role::Pf(facts)) = scan.functions.get_mut(&pf).map(|f| &mut f.role) {
+        facts.unseen_macs = unseen;
     }
 }
 

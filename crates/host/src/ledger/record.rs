@@ -244,13 +244,16 @@ pub(crate) fn parse(bytes: &[u8], vf: PciAddress) -> Result<Record, ParseRecordE
         version: u32,
     }
     let damaged = |reason: String| ParseRecordError::Damaged { reason };
-    let Versioned { version } =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    if version > VERSION {
+    let read: serde_json::Result<Record> = serde_json::from_slice(bytes);
+    let version = match &read {
+        Ok(record) => Ok(record.version),
+        // A later virtfn may write something else, and still tells its version.
+        Err(_) => serde_json::from_slice(bytes).map(|Versioned { version }| version),
+    };
+    if let Some(version) = version.ok().filter(|version| *version > VERSION) {
         return Err(ParseRecordError::Later { version });
     }
-    let mut record: Record =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    let mut record = read.map_err(|error| damaged(error.to_string()))?;
     if record.vf != vf {
         return Err(damaged(format!("it is about {}", record.vf)));
     }

@@ -35,14 +35,16 @@ pub(crate) struct OnHost {
 pub(crate) fn on_host(root: &HostRoot, function: PciAddress) -> Option<OnHost> {
     let dir = format!("{}/net", device(function));
     let names = root.list(&dir).ok()?;
+    // While others change interfaces, the files that tell representors make their reader try again and
+    // again; a VF has none.
+    let is_plain = names.len() == 1 && root.exists(&format!("{}/physfn", device(function)));
     let mut uplinks = names.into_iter().filter(|name| {
-        let port = root.read_text(&format!("{dir}/{name}/phys_port_name"));
-        let switch = root.read_text(&format!("{dir}/{name}/phys_switch_id"));
         // Outside switchdev mode any port is the function's own.
-        match (switch, port) {
-            (Ok(_), Ok(port)) => model::is_uplink_port(&port),
-            _ => true,
+        if is_plain || root.read(&format!("{dir}/{name}/phys_switch_id")).is_err() {
+            return true;
         }
+        let port = root.read_text(&format!("{dir}/{name}/phys_port_name"));
+        port.map_or(true, |port| model::is_uplink_port(&port))
     });
     uplinks.find_map(|name| {
         let index = root.read_text(&format!("{dir}/{name}/ifindex")).ok()?;
@@ -299,7 +301,10 @@ impl Site<'_> {
     /// Takes an alternative name from the interface when it stands in the way of the same name.
     /// udev leaves such names behind, and the kernel counts them as taken.
     fn free_own_alt_name(&mut self, name: &IfName) -> Result<(), Fault> {
-        free_alt_name(self.socket, &self.link, name)
+        if self.link.alt_names.iter().any(|alt| alt == name.as_str()) {
+            netlink::remove_alt_name(self.socket, self.link.index, name.as_str())?;
+        }
+        Ok(())
     }
 
     /// Returns the other interface of the namespace that is called `name`.
@@ -309,7 +314,7 @@ impl Site<'_> {
     }
 
     /// Changes the interface, and again while it is in the middle of a reset.
-    fn change(&mut self, change: &LinkChange<'_>) -> Result<(), RequestError> {
+    pub(super) fn change(&mut self, change: &LinkChange<'_>) -> Result<(), RequestError> {
         let Err(error) = netlink::change_link(self.socket, self.link.index, change) else {
             return Ok(());
         };
@@ -326,13 +331,6 @@ impl Site<'_> {
             }
         }
     }
-}
-
-pub(super) fn free_alt_name(socket: &mut Socket, link: &Link, name: &IfName) -> Result<(), Fault> {
-    if link.alt_names.iter().any(|alt| alt == name.as_str()) {
-        netlink::remove_alt_name(socket, link.index, name.as_str())?;
-    }
-    Ok(())
 }
 
 pub(super) fn taken(name: &IfName, other: &Link) -> Fault {

@@ -1,8 +1,9 @@
-//! Moving a netdev to another namespace, and naming it there, in one message.
+//! Moving a netdev to another namespace, naming it there and setting it up, in one message. One that
+//! is set up tells its neighbours its addresses from then on (`arp_notify`), as upstream's plugin has it.
 //!
 //! The message is not atomic: when the name turns out to be taken, the netdev is there already,
-//! under its old name. So names are looked at first, and after a failure the netdev is looked for
-//! on both sides. Towards the host a taken name is no failure: a VF that comes home under another
+//! under its old name. So after a failure, and only then, the namespace is looked into. Towards the
+//! host a taken name is no failure: a VF that comes home under another
 //! name is better than one that does not.
 //!
 //! A namespace that dies sends its hardware netdevs back to the host by itself, some time after its
@@ -21,7 +22,8 @@ use model::{IfName, NetnsTarget, PciAddress};
 use netlink::{Events, Link, LinkChange, NetnsRef, Protocol, Socket, VfList};
 use rustix::io::Errno;
 
-use super::netdev::{among_all, at, free_alt_name, is_on_host, link_on_host, missing, taken};
+use super::netdev::{among_all, at, is_on_host, link_on_host, missing, taken};
+use super::reported::Known;
 use super::{Fault, Tools};
 use crate::netns::{NetnsError, OpenNetns};
 use crate::wait;
@@ -30,26 +32,43 @@ use crate::wait;
 /// between; a second is usual, ten are seen when hundreds of pods end.
 const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) fn to(
-    tools: &mut Tools<'_>,
-    function: PciAddress,
-    from: &NetnsTarget,
-    to: &NetnsTarget,
-    name: &IfName,
-) -> Result<(), Fault> {
-    match (from, to) {
-        (NetnsTarget::Host, NetnsTarget::Host) => rename(tools, function, to, name),
-        (_, NetnsTarget::Host) => home(tools, function, from, name),
+/// Where a netdev goes.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) function: PciAddress,
+    pub(super) from: &'a NetnsTarget,
+    pub(super) to: &'a NetnsTarget,
+    /// Its name there.
+    pub(super) name: &'a IfName,
+    /// Is it set up there?
+    pub(super) up: bool,
+}
+
+pub(super) fn go(tools: &mut Tools<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    match (way.from, way.to) {
+        (NetnsTarget::Host, NetnsTarget::Host) => arrive(tools, way),
+        (_, NetnsTarget::Host) => home(tools, way),
         (_, NetnsTarget::Path { path, inode }) => {
-            let open = OpenNetns::open_same(tools.root, path, *inode)?;
-            match look(&open, function, name)? {
-                Looked::OursIsThere => rename(tools, function, to, name),
-                // Somebody else's interface, which must not be touched.
-                Looked::NameIsTaken(other) => Err(taken(name, &other)),
-                Looked::Free => away(tools, function, from, &open, to, name),
-            }
+            let into = OpenNetns::open_same(tools.root, path, *inode)?;
+            away(tools, way, &into)
         }
     }
+}
+
+/// Gives a netdev that is there what it is to have there.
+fn arrive(tools: &mut Tools<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    at(tools, way.function, way.to, |site| {
+        site.rename(way.name)?;
+        let up = LinkChange {
+            up: Some(true),
+            announces: true,
+            ..LinkChange::default()
+        };
+        if way.up {
+            site.change(&up)?;
+        }
+        Ok(())
+    })
 }
 
 fn rename(
@@ -61,11 +80,11 @@ fn rename(
     at(tools, function, netns, |site| site.rename(name))
 }
 
-/// What a namespace has before something is moved into it.
+/// What a namespace has that something could not be moved into.
 enum Looked {
     OursIsThere,
     NameIsTaken(Box<Link>),
-    Free,
+    Neither,
 }
 
 fn look(netns: &OpenNetns, function: PciAddress, name: &IfName) -> Result<Looked, Fault> {
@@ -75,57 +94,51 @@ fn look(netns: &OpenNetns, function: PciAddress, name: &IfName) -> Result<Looked
             return Ok(Looked::OursIsThere);
         }
         let other = netlink::link_by_name(&mut socket, name, VfList::Omit)?;
-        Ok(other.map_or(Looked::Free, |other| Looked::NameIsTaken(Box::new(other))))
+        Ok(other.map_or(Looked::Neither, |other| {
+            Looked::NameIsTaken(Box::new(other))
+        }))
     })?
 }
 
-/// Moves into a container's namespace.
-fn away(
-    tools: &mut Tools<'_>,
-    function: PciAddress,
-    from: &NetnsTarget,
-    into: &OpenNetns,
-    to: &NetnsTarget,
-    name: &IfName,
-) -> Result<(), Fault> {
-    let Err(fault) = send(tools, function, from, into.as_fd(), name, &BTreeSet::new()) else {
+/// Moves into a container's namespace. Only when that fails it is looked into.
+fn away(tools: &mut Tools<'_>, way: &Way<'_>, into: &OpenNetns) -> Result<(), Fault> {
+    let Err(fault) = send(tools, way, into.as_fd(), &BTreeSet::new()) else {
         return Ok(());
     };
-    // It may be there nevertheless, under its old name, and then only the name is missing.
-    match look(into, function, name) {
-        Ok(Looked::OursIsThere) => rename(tools, function, to, name),
-        Ok(_) | Err(_) => Err(fault),
+    match look(into, way.function, way.name) {
+        // It was there before, or the message got it there under its old name.
+        Ok(Looked::OursIsThere) => arrive(tools, way),
+        // Somebody else's interface, which must not be touched.
+        Ok(Looked::NameIsTaken(other)) => Err(taken(way.name, &other)),
+        Ok(Looked::Neither) | Err(_) => Err(fault),
     }
 }
 
 /// Moves back to the host, from wherever it is.
-fn home(
-    tools: &mut Tools<'_>,
-    function: PciAddress,
-    from: &NetnsTarget,
-    name: &IfName,
-) -> Result<(), Fault> {
+fn home(tools: &mut Tools<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    let Way {
+        function,
+        from,
+        name,
+        ..
+    } = *way;
     let mut events = Events::open()?;
     if is_on_host(tools.root, function) {
         return name_at_home(tools, function, name);
     }
     let host = own_netns()?;
-    let arrival = free_name(tools, function, name)?;
-    let mut sent = send(
-        tools,
-        function,
-        from,
-        host.as_fd(),
-        &arrival,
-        &BTreeSet::new(),
-    );
+    let arrival = Way {
+        name: &free_name(tools, function, name)?,
+        ..*way
+    };
+    let mut sent = send(tools, &arrival, host.as_fd(), &BTreeSet::new());
     if sent
         .as_ref()
         .is_err_and(|fault| fault.errno() == Some(Errno::EXIST))
     {
         // Whoever had it gave it an alternative name that is another interface's name here.
         let taken = names_on_host(tools)?;
-        sent = send(tools, function, from, host.as_fd(), &arrival, &taken);
+        sent = send(tools, &arrival, host.as_fd(), &taken);
     }
     match sent {
         Ok(()) => {}
@@ -201,36 +214,50 @@ fn names_on_host(tools: &mut Tools<'_>) -> Result<BTreeSet<String>, Fault> {
 /// are `taken` where it goes are taken from it before.
 fn send(
     tools: &mut Tools<'_>,
-    function: PciAddress,
-    from: &NetnsTarget,
+    way: &Way<'_>,
     into: rustix::fd::BorrowedFd<'_>,
-    name: &IfName,
     taken: &BTreeSet<String>,
 ) -> Result<(), Fault> {
-    let go = |socket: &mut Socket, link: Link| -> Result<(), Fault> {
-        for alt in link.alt_names.iter().filter(|alt| taken.contains(*alt)) {
+    let Way {
+        function,
+        from,
+        name,
+        ..
+    } = *way;
+    let go = |socket: &mut Socket, link: &Known| -> Result<(), Fault> {
+        let is_own = |alt: &&String| *alt == name.as_str();
+        // An alternative name of its own travels with it, and would be in its name's way.
+        let in_the_way = |alt: &&String| taken.contains(*alt) || is_own(alt);
+        for alt in link.alt_names.iter().filter(in_the_way) {
             netlink::remove_alt_name(socket, link.index, alt)?;
         }
-        // An alternative name of its own travels with it, and would be in its name's way.
-        free_alt_name(socket, &link, name)?;
         let change = LinkChange {
             netns: Some(NetnsRef::Fd(into)),
             name: Some(name.clone()),
+            up: way.up.then_some(true),
+            announces: way.up,
             ..LinkChange::default()
         };
         Ok(netlink::change_link(socket, link.index, &change)?)
     };
     match from {
         NetnsTarget::Host => {
-            let link = link_on_host(tools, function)?;
-            go(tools.sockets.route()?, link.ok_or_else(|| missing(from))?)
+            let reported = tools.reported.as_mut();
+            let link = match reported.and_then(|reported| reported.take_own(function)) {
+                Some(link) => link,
+                None => {
+                    let found = link_on_host(tools, function)?;
+                    Known::from(found.ok_or_else(|| missing(from))?)
+                }
+            };
+            go(tools.sockets.route()?, &link)
         }
         NetnsTarget::Path { path, inode } => {
             let open = OpenNetns::open_same(tools.root, path, *inode)?;
             open.run(|| {
                 let mut socket = Socket::open(Protocol::Route)?;
                 let link = among_all(&mut socket, function)?.ok_or_else(|| missing(from))?;
-                go(&mut socket, link)
+                go(&mut socket, &link.into())
             })?
         }
     }

@@ -25,29 +25,21 @@ pub(super) fn set(
     vf: VfIndex,
     attr: &VfAttr,
 ) -> Result<(), Fault> {
-    if !tools.root.exists(&format!("{}/virtfn{}", device(pf), vf.0)) {
-        return Err(Fault::new("no-such-vf", format!("there is no {vf}"))
-            .remedy("see the VFs of this host with `virtfn list vf`"));
-    }
-    let Some(found) = netdev::on_host(tools.root, pf) else {
-        return Err(Fault::new(
-            "pf-without-netdev",
-            "its PF has no interface here through which VFs are set",
-        )
-        .remedy(format!(
-            "bind PF {pf} to its kernel driver, and keep its interface in the host's namespace"
-        )));
+    let known = tools.reported.as_ref();
+    let netdev = match known.and_then(|known| known.netdev_of(pf, vf)) {
+        Some(netdev) => netdev,
+        None => netdev_of(tools.root, pf, vf)?,
     };
     let socket = tools.sockets.route()?;
     let known = tools.reported.as_mut();
     let state = match known.and_then(|known| known.before(pf, vf, attr)) {
         Some(state) => Some(state),
-        None => reported(socket, found.index, vf, attr)?,
+        None => reported(socket, netdev, vf, attr)?,
     };
     if state.is_some_and(|state| is_so(&state, attr)) {
         return Ok(());
     }
-    let Err(error) = try_while_busy(socket, found.index, vf, attr)? else {
+    let Err(error) = try_while_busy(socket, netdev, vf, attr)? else {
         return Ok(());
     };
     if error.is_not_supported() && is_neutral(attr) {
@@ -55,6 +47,24 @@ pub(super) fn set(
         return Ok(());
     }
     Err(explain(tools.root, pf, attr, error))
+}
+
+/// Finds the netdev of a PF through which a VF that there is can be set.
+fn netdev_of(root: &HostRoot, pf: PciAddress, vf: VfIndex) -> Result<IfIndex, Fault> {
+    if !root.exists(&format!("{}/virtfn{}", device(pf), vf.0)) {
+        return Err(Fault::new("no-such-vf", format!("there is no {vf}"))
+            .remedy("see the VFs of this host with `virtfn list vf`"));
+    }
+    let found = netdev::on_host(root, pf).ok_or_else(|| {
+        Fault::new(
+            "pf-without-netdev",
+            "its PF has no interface here through which VFs are set",
+        )
+        .remedy(format!(
+            "bind PF {pf} to its kernel driver, and keep its interface in the host's namespace"
+        ))
+    })?;
+    Ok(found.index)
 }
 
 /// Returns what the PF reports of a VF. InfiniBand PFs are not asked, because some kernels cannot

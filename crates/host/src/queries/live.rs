@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
+use model::{
+    EswitchMode, Function, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode,
+};
 use netlink::devlink::{self, Handle};
 use netlink::{IpVersion, Link, Protocol, RequestError, Socket, VfList, ethtool, rdma};
 
 use super::namespaces;
 use super::{Elsewhere, Firmware, Queries, QueryError};
+use crate::discover::PCI_DEVICES;
 use crate::perform::{STEERING, TC_OFFLOAD};
 use crate::root::HostRoot;
 
@@ -61,6 +64,35 @@ impl Queries for Live {
             }
             link => Ok(link?),
         }
+    }
+
+    fn links_on(
+        &mut self,
+        root: &HostRoot,
+        functions: &mut dyn Iterator<Item = &Function>,
+    ) -> Result<Option<Vec<Link>>, QueryError> {
+        let mut links = Vec::new();
+        for function in functions {
+            let Some(name) = only_netdev(root, function) else {
+                return Ok(None);
+            };
+            let Some(name) = name else {
+                continue;
+            };
+            let vfs = match function.pf() {
+                Some(facts) if facts.num_vfs > 0 => VfList::Include,
+                _ => VfList::Omit,
+            };
+            let asked = netlink::link_by_name(self.route()?, &name, vfs);
+            match asked {
+                Ok(Some(link)) if tells_all(&link, function) => links.push(link),
+                // Just renamed, or with others that only the list tells.
+                Ok(_) => return Ok(None),
+                Err(error) if error.is_answer_too_long() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(links))
     }
 
     fn elsewhere(&mut self, root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>) {
@@ -117,12 +149,47 @@ impl Queries for Live {
         Ok(uses)
     }
 
+    fn take_route(&mut self) -> Option<Socket> {
+        self.route.take()
+    }
+
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError> {
         match Socket::open_if_supported(Protocol::Rdma)? {
             Some(mut socket) => Ok(rdma::netns_mode(&mut socket)?),
             None => Ok(None),
         }
     }
+}
+
+/// Returns the netdev of a function in this namespace, if it has one; `None` when that cannot be told
+/// without the list of all: it has several, or something is above it, or (virtio) its netdev is on a
+/// device in between.
+fn only_netdev(root: &HostRoot, function: &Function) -> Option<Option<IfName>> {
+    let dir = format!("{PCI_DEVICES}/{}/net", function.address);
+    let names = match root.list(&dir) {
+        Ok(names) => names,
+        Err(error) if error.is_gone() => {
+            let by_kernel = function.driver.as_ref().is_some_and(|d| !d.is_user_space());
+            let is_hidden = function.class.is_network() && by_kernel;
+            return (!is_hidden).then_some(None);
+        }
+        Err(_) => return None,
+    };
+    let [name] = names.as_slice() else {
+        return names.is_empty().then_some(None);
+    };
+    let is_above = |entry: &[u8]| entry.starts_with(b"upper_");
+    if function.vf().is_some() && root.has_entry(&format!("{dir}/{name}"), is_above) {
+        return None;
+    }
+    name.parse().ok().map(Some)
+}
+
+/// Are there no other netdevs of interest: representors on the same device, or the bond that a VF is in?
+/// Before Linux 5.14 a netdev does not name its device.
+fn tells_all(link: &Link, function: &Function) -> bool {
+    let has_master = link.master.is_some() && function.vf().is_some();
+    link.parent_bus.is_some() && link.phys_switch_id.is_none() && !has_master
 }
 
 /// Can others reach the node at an address? Every interface that is up has a link-local one.

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{EswitchMode, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode};
-use netlink::Link;
+use model::{
+    EswitchMode, Function, IfIndex, IfName, NodeUse, PciAddress, RdmaNetnsMode, SteeringMode,
+};
+use netlink::{Link, Socket};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +110,15 @@ impl Queries for Recorded {
         Ok(self.links()?.into_iter().find(|link| link.index == index))
     }
 
+    fn links_on(
+        &mut self,
+        _root: &HostRoot,
+        _functions: &mut dyn Iterator<Item = &Function>,
+    ) -> Result<Option<Vec<Link>>, QueryError> {
+        // A recording does not say which netdevs a function has, only which function a netdev is on.
+        Ok(None)
+    }
+
     fn elsewhere(&mut self, _root: &HostRoot) -> (Vec<Elsewhere>, Vec<QueryError>) {
         match self.lines(ELSEWHERE) {
             Ok(namespaces) => (namespaces, Vec::new()),
@@ -146,6 +157,10 @@ impl Queries for Recorded {
             .into_iter()
             .map(|said| (said.index, said.used))
             .collect())
+    }
+
+    fn take_route(&mut self) -> Option<Socket> {
+        None
     }
 
     fn rdma_netns(&mut self) -> Result<Option<RdmaNetnsMode>, QueryError> {

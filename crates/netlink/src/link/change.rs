@@ -12,6 +12,12 @@ use crate::error::RequestError;
 use crate::socket::Socket;
 use crate::wire::Request;
 
+/// `IFLA_AF_SPEC`, what it holds of IPv4, and `IPV4_DEVCONF_ARP_NOTIFY` (linux/if_link.h, linux/ip.h).
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET: u16 = 2;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+
 /// What to change of an interface; `None` is "leave alone".
 #[derive(Clone, Debug, Default)]
 pub struct LinkChange<'fd> {
@@ -25,6 +31,9 @@ pub struct LinkChange<'fd> {
     pub mtu: Option<Mtu>,
     /// Set it up or down.
     pub up: Option<bool>,
+    /// Let it tell its neighbours its IPv4 addresses whenever it comes up or gets another MAC (the
+    /// setting `arp_notify`).
+    pub announces: bool,
 }
 
 /// A network namespace as a request names it.
@@ -43,12 +52,13 @@ impl LinkChange<'_> {
             && self.mac.is_none()
             && self.mtu.is_none()
             && self.up.is_none()
+            && !self.announces
     }
 }
 
 /// Changes an interface in one message.
 ///
-/// The kernel goes in this order: namespace, hardware address, MTU, name, up. It is not atomic: an
+/// The kernel goes in this order: namespace, hardware address, MTU, name, up, settings. It is not atomic: an
 /// interface that a later part failed for stays moved, down, and maybe under its old name, so look
 /// for it in both namespaces after an error. The kernel sets a moving interface down first. An
 /// index that is taken in the new namespace changes. Before kernel 6.2 an interface that is up
@@ -93,6 +103,15 @@ fn change_request(index: IfIndex, change: &LinkChange<'_>) -> Request {
     if let Some(name) = &change.name {
         request.text(IFLA_IFNAME, name.as_str());
     }
+    if change.announces {
+        request.nest(IFLA_AF_SPEC, |families| {
+            families.nest(AF_INET, |family| {
+                family.nest(IFLA_INET_CONF, |settings| {
+                    settings.u32(IPV4_DEVCONF_ARP_NOTIFY, 1);
+                });
+            });
+        });
+    }
     request
 }
 
@@ -110,6 +129,7 @@ impl std::fmt::Display for Attempt<'_> {
             change
                 .up
                 .map(|up| format!("set {}", if up { "up" } else { "down" })),
+            change.announces.then(|| "announce addresses".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&parts.join(", "))

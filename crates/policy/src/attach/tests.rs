@@ -64,8 +64,7 @@ fn nothing_is_set_that_nobody_asked_for() {
     let blue = host.add_netns("blue");
     insta::assert_snapshot!(attached(&host, &request(VF, Some(blue))), @r"
     pf ens1 0000:01:00.0   traffic kept, no drain
-      1  vf 0: move to namespace blue as net1   was ens1v0 on the host
-      2  vf 0: set link up in namespace blue    was down
+      1  vf 0: move to namespace blue as net1, up   was ens1v0 on the host
     ");
 }
 
@@ -93,10 +92,9 @@ fn everything_on_igb_goes_there_and_back() {
       6   vf 0: set spoofchk off                               was spoofchk on
       7   vf 0: set trust on                                   was trust off
       8   vf 0: set mtu 1400                                   was mtu 1500
-      9   vf 0: move to namespace blue as net1                 was ens1v0 on the host
+      9   vf 0: move to namespace blue as net1, up             was ens1v0 on the host
       10  vf 0: add address 192.0.2.1/24 in namespace blue
       11  vf 0: add address 2001:db8::1/64 in namespace blue
-      12  vf 0: set link up in namespace blue                  was down
     ");
 }
 
@@ -110,7 +108,7 @@ fn what_is_so_already_is_left_alone() {
     same.settings.trust = Some(false);
     same.settings.max_rate = Some(None);
     same.settings.link = Some(LinkPolicy::Auto);
-    assert_eq!(attached(&host, &same).lines().count(), 3);
+    assert_eq!(attached(&host, &same).lines().count(), 2);
 }
 
 #[test]
@@ -130,8 +128,7 @@ fn mlx5_lets_the_vf_have_its_mac_first_and_needs_no_unpinning() {
       1  vf 0: set link down                         was up
       2  vf 0: set interface mac 02:00:00:00:00:01   was mac 02:fa:00:00:01:03
       3  vf 0: set mac 02:00:00:00:00:01             was mac none
-      4  vf 0: move to namespace blue as net1        was ens1v0 on the host
-      5  vf 0: set link up in namespace blue         was down
+      4  vf 0: move to namespace blue as net1, up    was ens1v0 on the host
     ");
 }
 

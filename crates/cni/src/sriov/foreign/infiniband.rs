@@ -55,6 +55,7 @@ pub(super) fn steps(
         from: netns.clone(),
         to: NetnsTarget::Host,
         name,
+        up: false,
     }));
     steps
 }

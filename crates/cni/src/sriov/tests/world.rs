@@ -228,19 +228,13 @@ impl World {
     /// Does what every plugin does at last: moves the VF into a namespace as `net1`, and sets it up.
     pub(crate) fn hand_over(&mut self, netns: NetnsTarget) {
         let function = parsed(VF);
-        self.host.perform_all(&[
-            Step::Move {
-                function,
-                from: NetnsTarget::Host,
-                to: netns.clone(),
-                name: parsed("net1"),
-            },
-            Step::SetUp {
-                function,
-                netns,
-                up: true,
-            },
-        ]);
+        self.host.perform_all(&[Step::Move {
+            function,
+            from: NetnsTarget::Host,
+            to: netns,
+            name: parsed("net1"),
+            up: true,
+        }]);
     }
 
     pub(crate) fn vf_netdev(&self) -> model::Netdev {
@@ -321,15 +315,24 @@ impl World {
         self.serve_dying(call, 0).unwrap()
     }
 
+    /// Makes a call that must succeed.
+    #[track_caller]
+    pub(crate) fn make(
+        &mut self,
+        command: &str,
+        container: &str,
+        netns: &str,
+        config: &Value,
+    ) -> Answer {
+        let call = self.call(command, container, netns, config);
+        let answer = self.serve(&call);
+        answer.map_err(|failure| object(&failure)).unwrap()
+    }
+
     /// Calls ADD for container `c1`, which must succeed, and returns the result.
     #[track_caller]
     pub(crate) fn add(&mut self, config: &Value) -> Value {
-        let call = self.call("ADD", "c1", "/run/netns/blue", config);
-        match self
-            .serve(&call)
-            .map_err(|failure| object(&failure))
-            .unwrap()
-        {
+        match self.make("ADD", "c1", "/run/netns/blue", config) {
             Answer::Result(text) => serde_json::from_str(&text).unwrap(),
             Answer::Silent => panic!("ADD without a result"),
         }
@@ -337,10 +340,7 @@ impl World {
 
     #[track_caller]
     pub(crate) fn del(&mut self, config: &Value) {
-        let call = self.call("DEL", "c1", "/run/netns/blue", config);
-        self.serve(&call)
-            .map_err(|failure| object(&failure))
-            .unwrap();
+        self.make("DEL", "c1", "/run/netns/blue", config);
     }
 
     /// Makes a call that must fail, and returns the error as the runtime sees it.

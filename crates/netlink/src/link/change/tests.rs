@@ -12,6 +12,7 @@ fn one_message_moves_names_and_sets_up() {
         mac: Some("02:00:5e:10:00:01".parse().unwrap()),
         mtu: Mtu::new(1400),
         up: Some(true),
+        announces: true,
     };
     let request = change_request(IfIndex::new(7).unwrap(), &change);
     let expected = [
@@ -20,12 +21,19 @@ fn one_message_moves_names_and_sets_up() {
         attribute(1, &[0x02, 0, 0x5e, 0x10, 0, 1]),
         attribute(4, &words(&[1400])),
         attribute(3, b"net1\0"),
+        attribute(
+            26 | 0x8000,
+            &attribute(
+                2 | 0x8000,
+                &attribute(1 | 0x8000, &attribute(22, &words(&[1]))),
+            ),
+        ),
     ]
     .concat();
     assert_eq!(request.payload(), expected);
     assert_eq!(
         Attempt(&change).to_string(),
-        "move to a namespace, set mac 02:00:5e:10:00:01, set mtu 1400, rename to net1, set up"
+        "move to a namespace, set mac 02:00:5e:10:00:01, set mtu 1400, rename to net1, set up, announce addresses"
     );
 }
 
