@@ -104,7 +104,11 @@ impl<'a> Add<'a> {
             }
             take_back(place, vf, &self.holder)?;
         }
-        foreign::settle(place, vf)
+        foreign::settle(place, vf)?;
+        if self.call.plugin == Plugin::IbSriov {
+            foreign::forget_stale(place, vf);
+        }
+        Ok(())
     }
 
     fn request(&self) -> AttachRequest {

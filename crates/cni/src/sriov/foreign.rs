@@ -51,6 +51,15 @@ pub(super) fn settle<M: Machine>(place: &mut Place<M>, vf: PciAddress) -> Result
     Ok(())
 }
 
+/// Removes the file of a former holder of an InfiniBand VF, of which no file says whose it is: the call
+/// that should have removed it was killed, or the host booted since.
+pub(super) fn forget_stale<M: Machine>(place: &Place<M>, vf: PciAddress) {
+    let found = place.files.of_vf(vf).filter(is_ours);
+    if let Some(found) = found.filter(|_| claim(place, vf).is_none()) {
+        forget(place, &found.holder);
+    }
+}
+
 /// Makes what upstream gave to a holder a record of ours, unless the VF is somebody else's by now.
 pub(super) fn adopt_of<M: Machine>(
     place: &mut Place<M>,

@@ -86,28 +86,6 @@ fn the_rdma_device_goes_along_and_comes_back() {
 }
 
 #[test]
-fn a_killed_add_is_undone_by_del() {
-    let config = ib(&json!({"rdmaIsolation": true, "args": {"cni": {"guid": GUID}}}));
-    for command in ["ADD", "DEL"] {
-        for at in 1.. {
-            assert!(at < 60, "{command} passes checkpoints for ever");
-            let mut world = World::infiniband();
-            let before = world.seen();
-            if command == "DEL" {
-                world.add(&config);
-            }
-            let call = world.call(command, "c1", "/run/netns/blue", &config);
-            if world.serve_dying(&call, at).is_some() {
-                assert!(at > 8, "only {} checkpoints were passed", at - 1);
-                break;
-            }
-            world.del(&config);
-            world.assert_free(&before, &format!("{command} killed at {at}"));
-        }
-    }
-}
-
-#[test]
 fn what_cannot_be_given_is_refused_and_nothing_is_changed() {
     let mut world = World::infiniband();
     let before = world.seen();

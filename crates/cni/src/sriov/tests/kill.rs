@@ -1,206 +1,254 @@
 //! Killed at every checkpoint: whoever comes next brings all back.
+//!
+//! Each way to give a VF is a chain of plugins, and its last plugin is the one that is killed: `sriov`
+//! with an interface and with a device, `ib-sriov` with the RDMA device, and `rdma` behind `ib-sriov`.
 
 use fixtures::parsed;
 use model::Inventory;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::*;
 
-/// More checkpoints than an ADD has; reaching it means that the counting is broken.
+/// More checkpoints than a call has; reaching it means that the counting is broken.
 const MOST: usize = 60;
 
-fn bind_to_vfio(world: &mut World) {
-    world.host.perform_all(&[model::Step::Bind {
-        function: parsed(VF),
-        to: model::BindTarget::Driver(parsed("vfio-pci")),
-    }]);
+const BLUE: &str = "/run/netns/blue";
+const RED: &str = "/run/netns/red";
+const GREEN: &str = "/run/netns/green";
+
+/// Plugins that a runtime calls one after the other, and the machine for them.
+struct Chain {
+    name: &'static str,
+    world: fn() -> World,
+    /// Their configurations, in the order of ADD.
+    plugins: Vec<Value>,
+    /// So many checkpoints an ADD of the last one has at least.
+    least: usize,
 }
 
-/// Kills an ADD at each of its checkpoints, lets `next` come, and asserts that nothing is left.
-fn killed_at_each(is_device: bool, next: impl Fn(&mut World)) {
-    let config = config(&json!({"vlan": 100, "mac": "02:00:00:00:00:42", "trust": "on"}));
-    for at in 1..MOST {
-        let mut world = World::new();
-        if is_device {
-            bind_to_vfio(&mut world);
+fn chains() -> [Chain; 4] {
+    let of = |plugin: &str, more: Value| {
+        let mut config = config(&more);
+        config["type"] = plugin.into();
+        config
+    };
+    let vlan = json!({"vlan": 100, "mac": "02:00:00:00:00:42", "trust": "on"});
+    let guid = json!({"cni": {"guid": "00:02:c9:03:00:2f:b1:10"}});
+    let result = json!({"cniVersion": "1.1.0", "interfaces": [{"name": "net1"}]});
+    [
+        Chain {
+            name: "sriov",
+            world: World::new,
+            plugins: vec![of("sriov", vlan.clone())],
+            least: 8,
+        },
+        Chain {
+            name: "sriov of a device",
+            world: || {
+                let mut world = World::new();
+                world.host.perform_all(&[model::Step::Bind {
+                    function: parsed(VF),
+                    to: model::BindTarget::Driver(parsed("vfio-pci")),
+                }]);
+                world
+            },
+            plugins: vec![of("sriov", vlan)],
+            least: 8,
+        },
+        Chain {
+            name: "ib-sriov",
+            world: World::infiniband,
+            plugins: vec![of(
+                "ib-sriov",
+                json!({"args": guid, "rdmaIsolation": true, "link_state": "enable"}),
+            )],
+            least: 8,
+        },
+        Chain {
+            name: "rdma",
+            world: World::infiniband,
+            plugins: vec![
+                of("ib-sriov", json!({"args": guid})),
+                of("rdma", json!({"prevResult": result, "ipam": {}})),
+            ],
+            least: 1,
+        },
+    ]
+}
+
+impl Chain {
+    fn last(&self) -> &Value {
+        self.plugins.last().unwrap()
+    }
+
+    fn add(&self, world: &mut World, container: &str, netns: &str) {
+        for config in &self.plugins {
+            world.make("ADD", container, netns, config);
         }
+    }
+
+    fn del(&self, world: &mut World, container: &str, netns: &str) {
+        for config in self.plugins.iter().rev() {
+            world.make("DEL", container, netns, config);
+        }
+    }
+
+    fn collect(&self, world: &mut World) {
+        for config in &self.plugins {
+            let mut config = config.clone();
+            config["cni.dev/valid-attachments"] = json!([]);
+            world.make("GC", "c1", "", &config);
+        }
+    }
+
+    /// Lets the host boot, and whoever makes VFs and binds them do so again.
+    fn reboot(&self, world: &mut World) {
+        world.boot = "boot-2";
+        world.booted_at = u64::MAX;
+        world.host = (self.world)().host;
+        world.revive("green");
+    }
+}
+
+/// Kills an ADD of each chain at each of its checkpoints, lets `next` come, and asserts that nothing is
+/// left.
+fn killed_add(next: impl Fn(&mut World, &Chain)) {
+    for chain in chains() {
+        killed_at_each(&chain, chain.least, |world, at| {
+            let first = chain.plugins.split_last().unwrap().1;
+            for config in first {
+                world.make("ADD", "c1", BLUE, config);
+            }
+            let call = world.call("ADD", "c1", BLUE, chain.last());
+            if world.serve_dying(&call, at).is_some() {
+                return false;
+            }
+            next(world, &chain);
+            true
+        });
+    }
+}
+
+/// Does the same with a DEL.
+fn killed_del(next: impl Fn(&mut World, &Chain)) {
+    for chain in chains() {
+        killed_at_each(&chain, 1, |world, at| {
+            chain.add(world, "c1", BLUE);
+            let call = world.call("DEL", "c1", BLUE, chain.last());
+            if world.serve_dying(&call, at).is_some() {
+                return false;
+            }
+            next(world, &chain);
+            true
+        });
+    }
+}
+
+/// Counts up to the checkpoint that is not reached any more: `was_killed` tells so.
+fn killed_at_each(chain: &Chain, least: usize, was_killed: impl Fn(&mut World, usize) -> bool) {
+    for at in 1..MOST {
+        let mut world = (chain.world)();
         let before: Inventory = world.seen();
-        let call = world.call("ADD", "c1", "/run/netns/blue", &config);
-        if world.serve_dying(&call, at).is_some() {
-            assert!(at > 8, "only {} checkpoints were passed", at - 1);
+        if !was_killed(&mut world, at) {
+            assert!(at > least, "{}: only {} checkpoints", chain.name, at - 1);
             return;
         }
-        let reserved = world.ipam_calls().len();
-        next(&mut world);
-        world.assert_free(&before, &format!("killed at {at}"));
-        let released = world
-            .ipam_calls()
-            .iter()
-            .filter(|call| call.starts_with("DEL c1"))
-            .count();
-        assert!(
-            released >= reserved,
-            "killed at {at}: {reserved} addresses, {released} released"
-        );
+        let why = format!("{} killed at {at}", chain.name);
+        world.assert_free(&before, &why);
+        let calls = world.ipam_calls();
+        let of = |command: &str| {
+            calls
+                .iter()
+                .filter(|call| call.starts_with(command))
+                .count()
+        };
+        let (reserved, released) = (of("ADD c1"), of("DEL c1"));
+        assert!(released >= reserved, "{why}: {calls:?}");
     }
-    panic!("an ADD passed {MOST} checkpoints");
-}
-
-fn killed(next: impl Fn(&mut World)) {
-    killed_at_each(false, &next);
-    killed_at_each(true, &next);
+    panic!("{} passed {MOST} checkpoints", chain.name);
 }
 
 #[test]
 fn a_killed_add_is_undone_by_del() {
-    killed(|world| world.del(&config(&json!({}))));
+    killed_add(|world, chain| chain.del(world, "c1", BLUE));
 }
 
 #[test]
 fn a_killed_add_is_undone_by_del_after_its_namespace_went() {
-    killed(|world| {
-        world.destroy("/run/netns/blue");
-        let call = world.call("DEL", "c1", "", &config(&json!({})));
-        world.serve(&call).unwrap();
+    killed_add(|world, chain| {
+        world.destroy(BLUE);
+        chain.del(world, "c1", "");
     });
 }
 
 #[test]
 fn a_killed_add_is_collected_by_gc() {
-    killed(|world| {
-        world.destroy("/run/netns/blue");
-        let gc = config(&json!({"cni.dev/valid-attachments": []}));
-        let call = world.call("GC", "c1", "", &gc);
-        world.serve(&call).unwrap();
+    killed_add(|world, chain| {
+        world.destroy(BLUE);
+        chain.collect(world);
     });
 }
 
 #[test]
 fn a_killed_add_does_not_hinder_the_next() {
-    killed(|world| {
-        world.destroy("/run/netns/blue");
-        let config = config(&json!({"vlan": 5}));
-        for command in ["ADD", "DEL"] {
-            let call = world.call(command, "c2", "/run/netns/red", &config);
-            world.serve(&call).unwrap();
-        }
+    killed_add(|world, chain| {
+        world.destroy(BLUE);
+        chain.add(world, "c2", RED);
+        chain.del(world, "c2", RED);
     });
 }
 
 #[test]
 fn a_killed_add_may_be_called_again() {
-    killed(|world| {
-        let config = config(&json!({"vlan": 5}));
-        let call = world.call("ADD", "c1", "/run/netns/blue", &config);
-        if let Err(failure) = world.serve(&call) {
-            // It had come to its end, and only nobody heard of it.
-            assert_eq!(failure.code().as_str(), "vf-in-use");
+    killed_add(|world, chain| {
+        for config in &chain.plugins {
+            let call = world.call("ADD", "c1", BLUE, config);
+            if let Err(failure) = world.serve(&call) {
+                // It had come to its end, and only nobody heard of it.
+                let code = failure.code();
+                assert!(["vf-in-use", "no-rdma"].contains(&code.as_str()), "{code}");
+            }
         }
-        world.del(&config);
+        chain.del(world, "c1", BLUE);
     });
 }
 
 #[test]
 fn a_killed_add_is_void_after_a_reboot() {
-    let config = config(&json!({"vlan": 100}));
-    for at in 1..MOST {
-        let mut world = World::new();
-        let call = world.call("ADD", "c1", "/run/netns/blue", &config);
-        if world.serve_dying(&call, at).is_some() {
-            return;
-        }
-        let fresh = World::new();
-        world.boot = "boot-2";
-        world.booted_at = u64::MAX;
-        world.host = fresh.host.clone();
-        world.revive("green");
-        let before = world.seen();
-        let reserved = world.ipam_calls().len();
-        for command in ["ADD", "DEL"] {
-            let call = world.call(command, "c2", "/run/netns/green", &config);
-            world.serve(&call).unwrap();
-        }
-        world.assert_free(&before, &format!("killed at {at}"));
-        let released = world
-            .ipam_calls()
-            .iter()
-            .filter(|call| call.starts_with("DEL c1"))
-            .count();
-        assert!(released >= reserved, "killed at {at}");
-    }
-    panic!("an ADD passed {MOST} checkpoints");
-}
-
-/// Kills a DEL at each of its checkpoints, lets `next` come, and asserts that nothing is left.
-fn killed_del_at_each(is_device: bool, next: impl Fn(&mut World)) {
-    let config = config(&json!({"vlan": 100, "mac": "02:00:00:00:00:42"}));
-    for at in 1..MOST {
-        let mut world = World::new();
-        if is_device {
-            bind_to_vfio(&mut world);
-        }
-        let before = world.seen();
-        world.add(&config);
-        let call = world.call("DEL", "c1", "/run/netns/blue", &config);
-        if world.serve_dying(&call, at).is_some() {
-            assert!(at > 3);
-            return;
-        }
-        next(&mut world);
-        world.assert_free(&before, &format!("killed at {at}"));
-        let released = world.ipam_calls();
-        assert!(
-            released.iter().any(|call| call.starts_with("DEL c1")),
-            "killed at {at}: the address is still reserved"
-        );
-    }
-    panic!("a DEL passed {MOST} checkpoints");
-}
-
-fn killed_del(next: impl Fn(&mut World)) {
-    killed_del_at_each(false, &next);
-    killed_del_at_each(true, &next);
+    killed_add(|world, chain| {
+        chain.reboot(world);
+        chain.add(world, "c2", GREEN);
+        chain.del(world, "c2", GREEN);
+    });
 }
 
 #[test]
 fn a_killed_del_is_finished_by_the_next() {
-    killed_del(|world| world.del(&config(&json!({}))));
+    killed_del(|world, chain| chain.del(world, "c1", BLUE));
 }
 
 #[test]
 fn a_killed_del_is_finished_by_gc() {
-    killed_del(|world| {
-        world.destroy("/run/netns/blue");
-        let gc = config(&json!({"cni.dev/valid-attachments": []}));
-        let call = world.call("GC", "c1", "", &gc);
-        world.serve(&call).unwrap();
+    killed_del(|world, chain| {
+        world.destroy(BLUE);
+        chain.collect(world);
     });
 }
 
 #[test]
 fn a_killed_del_is_finished_by_the_next_add() {
-    killed_del(|world| {
-        world.destroy("/run/netns/blue");
-        for command in ["ADD", "DEL"] {
-            let config = config(&json!({"vlan": 5}));
-            let call = world.call(command, "c2", "/run/netns/red", &config);
-            world.serve(&call).unwrap();
-        }
+    killed_del(|world, chain| {
+        world.destroy(BLUE);
+        chain.add(world, "c2", RED);
+        chain.del(world, "c2", RED);
     });
 }
 
 #[test]
 fn a_killed_del_is_void_after_a_reboot() {
-    // VFs are made anew, on their kernel driver: for a device that is not how it was before.
-    killed_del_at_each(false, |world| {
-        world.boot = "boot-2";
-        world.booted_at = u64::MAX;
-        world.host = World::new().host;
-        world.revive("green");
-        for command in ["ADD", "DEL"] {
-            let config = config(&json!({"vlan": 5}));
-            let call = world.call(command, "c2", "/run/netns/green", &config);
-            world.serve(&call).unwrap();
-        }
+    killed_del(|world, chain| {
+        chain.reboot(world);
+        chain.add(world, "c2", GREEN);
+        chain.del(world, "c2", GREEN);
     });
 }
