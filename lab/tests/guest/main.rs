@@ -16,7 +16,9 @@ mod apply;
 mod attach;
 mod cni;
 mod cni_bad;
+mod cni_chain;
 mod cni_cost;
+mod cni_install;
 mod cni_kill;
 mod cni_support;
 #[path = "../../../crates/cli/tests/agent/fake_kubelet.rs"]
