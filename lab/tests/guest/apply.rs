@@ -21,6 +21,20 @@ fn a_policy_becomes_vfs_and_a_second_run_does_nothing() {
 }
 
 #[test]
+fn on_a_terminal_the_step_that_runs_is_shown_until_it_is_made() {
+    Machine::fresh();
+    let file = write_policy(&policy("rack", PF0, 2, "netdevice"));
+    let program = std::env::var("VIRTFN").expect("$VIRTFN names the virtfn under test");
+    let apply = format!("TERM=xterm {program} apply -f {file}");
+    // It gives the command a terminal.
+    let said = run("script", &["-qec", &apply, "/dev/null"]);
+    let running = said.find("have 2 VFs\r\u{1b}[K").expect(&said);
+    let made = said.rfind("have 2 VFs").expect(&said);
+    assert!(running < made, "{said}");
+    assert_eq!(num_vfs(PF0), "2");
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     Machine::fresh();
     let file = write_policy(&policy("rack", PF0, 4, "netdevice"));
