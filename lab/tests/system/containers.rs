@@ -5,7 +5,7 @@
 
 use lab::{Lab, Machine, Topology};
 
-use crate::support::{add_engines, eventually, make_rootfs, plugin, run};
+use crate::support::{add_engines, eventually, install_plugin, make_rootfs, make_vfs, run};
 
 /// With a chained plugin, and addresses out of ranges.
 const FOR_CONTAINERD: &str = r#"{
@@ -38,30 +38,13 @@ const LOOK: &str = "ls /sys/bus/pci/devices/0000:01:10.0/net && \
 /// Makes a VF, installs the engines, the plugins and the network, and makes a root file system.
 fn prepare(machine: &Machine, network: &str) {
     add_engines(machine, NETWORKS_OF_PODMAN);
-    make_vf(machine);
+    make_vfs(machine, 1);
     run(machine, "mkdir -p /etc/cni/net.d");
     machine
         .write("/etc/cni/net.d/10-blue.conflist", network.as_bytes())
         .unwrap();
-    install(machine);
+    install_plugin(machine);
     make_rootfs(machine, "sleep");
-}
-
-fn make_vf(machine: &Machine) {
-    run(
-        machine,
-        "ip link set eth0 up && echo 1 > /sys/class/net/eth0/device/sriov_numvfs",
-    );
-    eventually(machine, "ls /sys/class/net/eth0/device/virtfn0/net/*/mtu");
-}
-
-fn install(machine: &Machine) {
-    let install = format!(
-        "mkdir -p /opt/cni/bin && {} install /opt/cni/bin && \
-         ln -s /usr/lib/cni/host-local /usr/lib/cni/static /usr/lib/cni/tuning /opt/cni/bin",
-        plugin().display()
-    );
-    run(machine, &install);
 }
 
 /// Asserts that nothing of a container is left, once its engine is done with it.
@@ -195,8 +178,8 @@ fn what_a_container_had_before_a_reboot_is_free_after_it() {
     let topology = Topology::igb(1).keeping(dir.path());
     let lab = Lab::boot(&topology).expect("these tests need the lab");
     let machine = &lab[0];
-    make_vf(machine);
-    install(machine);
+    make_vfs(machine, 1);
+    install_plugin(machine);
     machine.write("/root/network", PLAIN.as_bytes()).unwrap();
     run(machine, "ip netns add a");
     call(machine, "ADD", "a");
@@ -211,7 +194,7 @@ fn what_a_container_had_before_a_reboot_is_free_after_it() {
     assert_ne!(run(machine, "cat /proc/sys/kernel/random/boot_id"), boot);
     let kept = run(machine, "cat /var/lib/virtfn/ledger/*");
     assert!(kept.contains(boot.trim()), "{kept}");
-    make_vf(machine);
+    make_vfs(machine, 1);
     let before = run(machine, LOOK);
     run(machine, "ip netns add b");
     call(machine, "ADD", "b");

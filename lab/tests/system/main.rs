@@ -11,5 +11,6 @@
 
 mod cdi;
 mod containers;
+mod dhcp;
 mod reboot;
 mod support;

@@ -23,7 +23,7 @@ pub(crate) fn virtfn() -> PathBuf {
 }
 
 /// Returns the CNI plugin under test: `$VIRTFN_CNI`, or the one that was built beside this test.
-pub(crate) fn plugin() -> PathBuf {
+fn plugin() -> PathBuf {
     program("VIRTFN_CNI", "virtfn-cni")
 }
 
@@ -90,4 +90,26 @@ pub(crate) fn make_rootfs(machine: &Machine, program: &str) {
          cp $(command -v busybox) rootfs/bin/ && ln -s busybox rootfs/bin/{program}"
     );
     run(machine, &line);
+}
+
+/// Makes VFs of the machine's first NIC, and waits for the interface of each.
+pub(crate) fn make_vfs(machine: &Machine, count: u16) {
+    run(
+        machine,
+        &format!("ip link set eth0 up && echo {count} > /sys/class/net/eth0/device/sriov_numvfs"),
+    );
+    for index in 0..count {
+        let netdev = format!("ls /sys/class/net/eth0/device/virtfn{index}/net/*/mtu");
+        eventually(machine, &netdev);
+    }
+}
+
+/// Installs the CNI plugin under test, beside those of Debian that the tests want.
+pub(crate) fn install_plugin(machine: &Machine) {
+    let install = format!(
+        "mkdir -p /opt/cni/bin && {} install /opt/cni/bin && \
+         ln -s /usr/lib/cni/host-local /usr/lib/cni/static /usr/lib/cni/tuning /opt/cni/bin",
+        plugin().display()
+    );
+    run(machine, &install);
 }
