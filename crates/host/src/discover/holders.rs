@@ -93,7 +93,8 @@ pub(super) fn tell_of_host(
 /// May a process have one function open, or another one of its IOMMU group?
 ///
 /// A VFIO driver enables a function when it is opened and disables it when it is closed
-/// (`vfio_pci_core_enable`, since Linux 3.6), so that one which is not enabled needs no search.
+/// (`vfio_pci_core_enable`, since Linux 3.6), so that one which is not enabled needs no search. What is
+/// missed is a process that has the group or the node open, and not yet the device.
 fn group_may_be_open(root: &HostRoot, scan: &Scan<'_>, address: PciAddress) -> bool {
     let Some(asked) = scan.functions.get(&address).filter(|f| has_node(f)) else {
         return false;

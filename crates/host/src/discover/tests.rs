@@ -360,6 +360,26 @@ fn the_siblings_of_one_function_are_not_searched_for() {
     assert!(of("0000:01:10.2"));
 }
 
+/// VF 3 is open in a process, whose descriptors say so, and its driver says whether it can be.
+#[test]
+fn a_device_that_is_not_enabled_is_not_looked_for_in_processes() {
+    let recording = Recording::named("igb-4-vfs");
+    let vf = "0000:01:10.6".parse().unwrap();
+    let holder = |scope| {
+        let seen = recording.linux().observe(scope).unwrap();
+        let holder = seen.get(vf).unwrap().vf().unwrap().holder.clone();
+        holder.map(|holder| holder.kind)
+    };
+    let one = Scope::Function(vf);
+    assert_eq!(holder(one), Some(HolderKind::Vfio), "no file tells");
+    let enable = recording.path("/sys/bus/pci/devices/0000:01:10.6/enable");
+    std::fs::write(&enable, "1\n").unwrap();
+    assert_eq!(holder(one), Some(HolderKind::Vfio));
+    std::fs::write(&enable, "0\n").unwrap();
+    assert_eq!(holder(one), None);
+    assert_eq!(holder(Scope::All), Some(HolderKind::Vfio));
+}
+
 fn names_elsewhere(inventory: &Inventory) -> bool {
     inventory
         .gaps
