@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::fake_kubelet::{FakeKubelet, Known, sockets};
 use crate::support::{
-    Machine, Namespace, PF0, VF0, VF1, netdev, pci, policy, run, set_num_vfs, virtfn,
-    virtfn_command,
+    Machine, PF0, VF0, VF1, netdev, pci, policy, run, set_num_vfs, virtfn_command,
 };
 
 /// Longest time from a change to the update of the kubelet that an operator is promised.
@@ -192,37 +191,6 @@ fn the_kubelet_sees_what_becomes_of_vfs() {
             .await;
         assert!(known.devices.contains_key(VF0) && known.devices.contains_key(VF1));
         assert!(kubelet.allocate("intel.com/user", &[VF1]).await.is_err());
-    });
-}
-
-#[test]
-fn a_vf_that_is_held_outside_kubernetes_is_not_offered() {
-    let _machine = Machine::with_vfs(2);
-    let dir = place("ledger");
-    block_on(async {
-        let kubelet = FakeKubelet::start(&dir.join("kubelet"));
-        let _agent = Agent::start(&dir, POOLS, &[]);
-        kubelet
-            .until("intel.com/net", |known| healthy(known) == 2)
-            .await;
-        let _blue = Namespace::new("blue");
-        virtfn(&["attach", VF0, "--netns", "blue"]).ok();
-        let known = kubelet
-            .until("intel.com/net", |known| known.devices.len() == 1)
-            .await;
-        assert!(known.devices.contains_key(VF1));
-        virtfn(&["detach", VF0]).ok();
-        kubelet
-            .until("intel.com/net", |known| healthy(known) == 2)
-            .await;
-        // Without virtfn's knowledge a namespace tells it too.
-        run("ip", &["link", "set", &netdev(VF1), "netns", "blue"]);
-        kubelet
-            .until("intel.com/net", |known| !known.devices.contains_key(VF1))
-            .await;
-        // Unless a pod has it.
-        kubelet.pod_has("intel.com/net", VF1);
-        run("ip", &["-n", "blue", "link", "set", "dev", "lo", "up"]);
     });
 }
 

@@ -11,6 +11,7 @@
 
 mod agent;
 mod agent_kill;
+mod agent_ledger;
 mod agent_pools;
 mod apply;
 mod attach;

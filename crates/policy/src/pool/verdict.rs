@@ -206,11 +206,12 @@ fn held_outside(candidate: &Candidate<'_>, held: &Held) -> Option<Holder> {
     let holder = candidate.function.vf()?.holder.as_ref()?;
     let outside = match holder.kind {
         HolderKind::Attach | HolderKind::Docker | HolderKind::Claim => true,
-        // The CNI plugin works for pods, and the kubelet knows of them.
-        HolderKind::Cni => false,
-        HolderKind::Namespace | HolderKind::Vfio | HolderKind::Device | HolderKind::Unknown => {
-            held.complete
-        }
+        // The CNI plugin works for pods, of which the kubelet knows, and for containers of others.
+        HolderKind::Cni
+        | HolderKind::Namespace
+        | HolderKind::Vfio
+        | HolderKind::Device
+        | HolderKind::Unknown => held.complete,
         // The pool says by itself whether it offers what the node uses.
         HolderKind::Host => false,
     };
