@@ -15,7 +15,8 @@ pub struct PoolArgs {
     #[arg(long, value_name = "PREFIX", default_value = "intel.com")]
     pub resource_prefix: String,
 
-    /// Root directory of the kubelet, which is asked what pods have
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    pub kubelet_dir: PathBuf,
+    /// Root directory of the kubelet, which is asked what pods have; /var/lib/kubelet, and none for a
+    /// recorded host
+    #[arg(long, value_name = "DIR")]
+    pub kubelet_dir: Option<PathBuf>,
 }

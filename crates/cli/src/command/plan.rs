@@ -6,7 +6,7 @@ use policy::{Decision, check, check_uplinks, render_decision};
 
 use super::wanted::{Wanted, circumstances, recorded_state};
 use crate::args::{PlanArgs, PlanOutput};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, with_causes};
 use crate::sight::{Place, Sight};
 use crate::ui::Ui;
 use crate::view::{RefusalView, plan_view};
@@ -81,12 +81,7 @@ pub(super) fn warn(error: &dyn Explain, ui: &mut Ui) {
 
 /// Writes an error with its causes and what the user can do, as one line.
 pub(super) fn explained(error: &dyn Explain) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
+    let mut text = with_causes(error);
     if let Some(remedy) = error.remedy() {
         text.push_str(&format!("; {remedy}"));
     }

@@ -14,7 +14,7 @@ use policy::pool::{
 };
 
 use crate::args::PoolArgs;
-use crate::failure::Failure;
+use crate::failure::{Failure, with_causes};
 use crate::sight::Place;
 use crate::ui::Ui;
 use crate::view::{
@@ -120,9 +120,16 @@ impl PoolFile {
     ) -> Result<Pools, Failure> {
         let mut held = Held::default();
         let mut pods = Vec::new();
-        // Of a recorded host nobody can be asked.
-        if !matches!(site.place, Place::Recording(_)) {
-            match agent::pod_devices(&args.kubelet_dir).map_err(Failure::failed)? {
+        let kubelet = match site.place {
+            // Of a recorded host nobody can be asked, unless somebody plays its kubelet.
+            Place::Recording(_) => args.kubelet_dir.clone(),
+            Place::Here | Place::Beneath(_) => {
+                let usual = agent::Dirs::default().kubelet;
+                Some(args.kubelet_dir.clone().unwrap_or(usual))
+            }
+        };
+        if let Some(kubelet) = kubelet {
+            match agent::pod_devices(&kubelet).map_err(Failure::failed)? {
                 Ok(devices) => {
                     held.complete = true;
                     for found in &devices {
@@ -131,7 +138,10 @@ impl PoolFile {
                     }
                     pods = devices;
                 }
-                Err(error) => ui.note(format_args!("which pod has what is not known: {error}")),
+                Err(error) => {
+                    let why = with_causes(&error);
+                    ui.note(format_args!("which pod has what is not known: {why}"));
+                }
             }
         }
         Ok(Pools {

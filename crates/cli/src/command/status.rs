@@ -19,7 +19,7 @@ use model::{Code, Desired, Explain, Inventory, PciAddress, RebootReason};
 use policy::{Decision, PfStanding};
 
 use crate::args::{StatusArgs, StatusOutput};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, with_causes};
 use crate::ui::Ui;
 use crate::workplace::Site;
 pub(super) use render::ago;
@@ -136,15 +136,9 @@ struct Finding {
 impl Finding {
     /// Tells of an error with its causes.
     fn of(error: &(impl Explain + 'static)) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
         Self {
             code: error.code(),
-            text,
+            text: with_causes(error),
             remedy: error.remedy(),
         }
     }

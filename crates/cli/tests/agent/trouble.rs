@@ -23,7 +23,7 @@ fn all_well(known: &Known) -> bool {
 }
 
 /// Makes the directories of a kubelet in which every socket accepts and nothing ever answers.
-fn hung_kubelet(place: &Place) -> [UnixListener; 2] {
+pub(crate) fn hung_kubelet(place: &Place) -> [UnixListener; 2] {
     let sockets = ["device-plugins", "pod-resources"].map(|dir| {
         let dir = place.kubelet().join(dir);
         fs::create_dir_all(&dir).unwrap();

@@ -1,0 +1,64 @@
+//! Which pod has a device, as the kubelet says: also one that hangs, and one that is not there.
+
+use std::process::{Command, Output};
+
+use super::fake_kubelet::FakeKubelet;
+use super::running::{Place, pools};
+use super::trouble::hung_kubelet;
+
+const VF: &str = "0000:08:00.3";
+
+/// Runs `virtfn` on the recorded host of a test.
+fn virtfn(place: &Place, arguments: &[&str]) -> (String, String) {
+    let path = |name: &str| place.path(name).to_string_lossy().into_owned();
+    let output: Output = Command::new(env!("CARGO_BIN_EXE_virtfn"))
+        .args(arguments)
+        .args(["--state", &path("root")])
+        .args(["--config", &path("config/config.json")])
+        .args(["--kubelet-dir", &path("kubelet")])
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    (out, err)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pod_of_a_device_is_told() {
+    let place = Place::of("mlx5-switchdev");
+    place.config(&pools(&["a"]));
+    let kubelet = FakeKubelet::start(&place.kubelet());
+    kubelet.pod_has("intel.com/a", VF);
+    let (out, err) = virtfn(&place, &["explain", "vf", VF]);
+    let told = "pod     default/pod, container main, as intel.com/a";
+    assert!(out.contains(told) && err.is_empty(), "{out}{err}");
+    let (out, _) = virtfn(&place, &["explain", "pool", "a"]);
+    let line = out.lines().find(|line| line.contains(VF)).unwrap();
+    assert!(line.ends_with(", in pod default/pod"), "{out}");
+    assert_eq!(out.matches("in pod").count(), 1, "{out}");
+    let (out, _) = virtfn(&place, &["explain", "vf", VF, "-o", "json"]);
+    let view: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(view.to_string().contains("default/pod"), "{view}");
+    // The pod ended.
+    kubelet.no_pods();
+    let (out, _) = virtfn(&place, &["explain", "vf", VF]);
+    assert!(!out.contains("default/pod"), "{out}");
+}
+
+#[test]
+fn without_a_kubelet_that_answers_the_rest_is_told() {
+    let place = Place::of("mlx5-switchdev");
+    place.config(&pools(&["a"]));
+    let mut hung = None;
+    for why in ["No such file", "no answer in"] {
+        let (out, err) = virtfn(&place, &["explain", "vf", VF]);
+        assert!(
+            out.contains("pool    intel.com/a: offered by selector 0"),
+            "{out}"
+        );
+        let told = err.contains("which pod has what is not known") && err.contains(why);
+        assert!(told, "{why}: {err}");
+        hung.get_or_insert_with(|| hung_kubelet(&place));
+    }
+}
