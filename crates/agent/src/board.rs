@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::ResourceName;
 use policy::pool::Health;
 
+use crate::scanner::Extent;
 use crate::snapshot::Snapshot;
 
 /// What the parts tell.
@@ -18,7 +19,8 @@ pub(crate) struct Board {
     config: Mutex<Vec<String>>,
     host: Mutex<Option<String>>,
     files: Mutex<Vec<String>>,
-    scans: AtomicU64,
+    host_scans: Counter,
+    function_scans: Counter,
     scan_micros: AtomicU64,
     last_scan_micros: AtomicU64,
 }
@@ -101,9 +103,12 @@ impl Board {
     }
 
     /// Says how a scan of the host ended.
-    pub(crate) fn scanned(&self, took: Duration, fault: Option<String>) {
+    pub(crate) fn scanned(&self, extent: Extent, took: Duration, fault: Option<String>) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.scans.fetch_add(1, Ordering::Relaxed);
+        match extent {
+            Extent::Host => self.host_scans.add(),
+            Extent::Functions => self.function_scans.add(),
+        }
         self.scan_micros.fetch_add(micros, Ordering::Relaxed);
         self.last_scan_micros.store(micros, Ordering::Relaxed);
         *lock(&self.host) = fault;
@@ -112,7 +117,7 @@ impl Board {
     /// Returns everything that keeps the agent from being ready, a line each.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let mut troubles = lock(&self.config).clone();
-        if self.scans.load(Ordering::Relaxed) == 0 {
+        if self.host_scans.value() == 0 {
             troubles.push("the host was not seen yet".to_owned());
         }
         troubles.extend(lock(&self.host).clone());
@@ -194,8 +199,9 @@ impl Board {
         );
         text.sample(name, "", lock(&self.config).len() as u64);
         let name = "virtfn_agent_rescans_total";
-        text.family(name, "counter", "Scans of the host.");
-        text.sample(name, "", self.scans.load(Ordering::Relaxed));
+        text.family(name, "counter", "Scans of the host, by how far they went.");
+        text.sample(name, "extent=\"host\"", self.host_scans.value());
+        text.sample(name, "extent=\"functions\"", self.function_scans.value());
         let name = "virtfn_agent_rescan_seconds_total";
         text.family(name, "counter", "Time that scans of the host took.");
         text.seconds(name, self.scan_micros.load(Ordering::Relaxed));

@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use handler::PoolHandler;
-pub(crate) use handler::{Look, Shared};
+pub(crate) use handler::{Asker, Look, Shared};
 use socket::{Identity, Socket, SocketError};
 
 use crate::board::PoolBoard;

@@ -11,7 +11,8 @@
 //! is decided by pure functions: `policy::pool` says what is offered, [`grant`](mod@grant) what a
 //! container is given. The next job of the agent is one more reader of the snapshot.
 //!
-//! Threads: one for all tasks, one that owns the host, one that listens to the kernel.
+//! Threads: one for all tasks, one that owns the host, one that listens to the kernel, one that watches
+//! files.
 
 mod board;
 mod config;

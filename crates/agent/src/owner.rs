@@ -1,46 +1,44 @@
 //! The owner of the inventory: events in, one snapshot out.
 //!
 //! ```text
-//! kernel, files, minute, calls ─▶ "look again" ─▶ scan ─┐
+//! kernel, files, minute, calls ─▶ what changed ─▶ scan ─┐
 //! config file ─▶ pools ─────────────────────────────────┼─▶ Snapshot ─▶ servers, files, HTTP
 //! kubelet ─▶ what pods hold ────────────────────────────┘
 //! ```
 //!
 //! The first event is answered with a scan at once; those that follow wait until a fifth of a second
-//! has passed since it began, so that the thousand events of new VFs cost a few scans. Nothing happens
-//! while nothing changes, but for one look a minute in case an event was lost.
+//! has passed since it began, so that the thousand events of new VFs cost a few scans. A scan looks at the
+//! functions that events named, and at the whole host when one named none. Nothing happens while nothing
+//! changes, but for the look that the scanner takes every minute.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kubelet::{CallError, Stopper, stopper};
 use model::{Inventory, ResourceName};
 use policy::pool::overlaps;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::board::Board;
 use crate::config::Configuration;
-use crate::endpoint::{Endpoint, Look, Shared, chain};
+use crate::endpoint::{Asker, Endpoint, Look, Shared, chain};
 use crate::grant::{Delivery, NodeHas};
 use crate::http;
 use crate::options::{Dirs, Options, Registration};
 use crate::outputs::Outputs;
 use crate::pods::{Beliefs, PodDevice, pod_devices};
 use crate::scanner::{Scan, Scanner};
-use crate::signals::{Interests, listen_to_kernel, watch_files};
+use crate::signals::{Changed, Interests, Word, listen_to_kernel, listen_to_recorded, watch_files};
 use crate::snapshot::Snapshot;
 
 /// Least time from the beginning of one scan to that of the next.
 const BREATH: Duration = Duration::from_millis(200);
-
-/// How often the host is looked at without a reason.
-const ROUTINE: Duration = Duration::from_secs(60);
 
 /// Calls that wait for a scan at once: as many as a burst of pods has containers, and more wait.
 const LOOKS: usize = 64;
@@ -77,7 +75,6 @@ type Listing = oneshot::Receiver<(Result<Vec<PodDevice>, CallError>, std::time::
 pub(crate) struct Owner {
     dirs: Dirs,
     registration: Registration,
-    ledger: PathBuf,
     scanner: Scanner,
     interests: Interests,
     config: Configuration,
@@ -113,7 +110,8 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     let kernel = if options.live {
         listen_to_kernel(interests.clone()).map_err(starting("listen to the kernel"))?
     } else {
-        Arc::default()
+        let recorded = listen_to_recorded(options.root.path());
+        recorded.map_err(starting("listen to what is played"))?
     };
     let scanner = Scanner::start(options.open_host).map_err(starting("open the host"))?;
     let mut watched = vec![
@@ -121,7 +119,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
             .config
             .parent()
             .map_or_else(PathBuf::new, PathBuf::from),
-        options.ledger.clone(),
+        options.ledger,
         options.dirs.device_plugins.clone(),
     ];
     let registration = options.registration.decided(&options.dirs);
@@ -148,7 +146,6 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     });
     let mut owner = Owner {
         registration,
-        ledger: options.ledger,
         scanner,
         interests,
         config: Configuration::new(options.config, options.prefix, delivery),
@@ -231,26 +228,24 @@ impl Owner {
 
     async fn live(
         &mut self,
-        files: &Notify,
-        kernel: &Notify,
+        files: &Word,
+        kernel: &Word,
         mut asked: mpsc::Receiver<Look>,
         end: &mut Endings,
     ) {
-        let mut routine = interval(ROUTINE);
-        routine.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut scanning: Option<oneshot::Receiver<Scan>> = None;
+        let mut scanning = false;
         let mut listing: Option<Listing> = None;
         // Calls that wait for the scan that runs, and for the next one.
-        let (mut current, mut later): (Vec<Look>, Vec<Look>) = (Vec::new(), Vec::new());
-        let mut wanted = true;
+        let (mut current, mut later): (Vec<Asker>, Vec<Asker>) = (Vec::new(), Vec::new());
+        let mut wanted = Changed::Anything;
         let mut not_before = Instant::now();
-        let mut ledger_changed = modified(&self.ledger);
         loop {
-            if wanted && scanning.is_none() && (not_before <= Instant::now() || !later.is_empty()) {
-                wanted = false;
+            let wants = wanted != Changed::Nothing;
+            if wants && !scanning && (not_before <= Instant::now() || !later.is_empty()) {
                 not_before = Instant::now() + BREATH;
                 current.append(&mut later);
-                scanning = self.scanner.look();
+                scanning = self.scanner.look(std::mem::take(&mut wanted));
+                continue;
             }
             tokio::select! {
                 ends = end.next() => {
@@ -259,16 +254,21 @@ impl Owner {
                     }
                     info!("told to look again");
                     self.reload();
-                    wanted = true;
+                    wanted = Changed::Anything;
                 }
-                scan = received(&mut scanning), if scanning.is_some() => {
-                    scanning = None;
-                    if let Some(scan) = scan {
-                        self.scanned(scan);
-                    }
-                    for look in current.drain(..) {
+                Some(scan) = self.scanner.scans.recv() => {
+                    let waiting = if scan.routine {
+                        self.reload();
+                        self.poke.send_replace(());
+                        Vec::new()
+                    } else {
+                        scanning = false;
+                        std::mem::take(&mut current)
+                    };
+                    self.scanned(scan);
+                    for asker in waiting {
                         // The call may have given up.
-                        let _gone = look.send(());
+                        let _gone = asker.send(());
                     }
                     if listing.is_none() {
                         listing = Some(self.list_pods());
@@ -280,24 +280,17 @@ impl Owner {
                         self.listed(listed, asked);
                     }
                 }
-                () = kernel.notified() => wanted = true,
-                Some(look) = asked.recv() => {
-                    later.push(look);
-                    wanted = true;
+                changed = kernel.heard() => wanted.add(changed),
+                Some(Look { changed, asker }) = asked.recv() => {
+                    later.push(asker);
+                    wanted.add(changed);
                 }
-                () = files.notified() => {
+                changed = files.heard() => {
                     self.reload();
                     self.poke.send_replace(());
-                    let now = modified(&self.ledger);
-                    wanted |= now != ledger_changed;
-                    ledger_changed = now;
+                    wanted.add(changed);
                 }
-                _tick = routine.tick() => {
-                    self.reload();
-                    self.poke.send_replace(());
-                    wanted = true;
-                }
-                () = sleep_until(not_before), if wanted && scanning.is_none() => {}
+                () = sleep_until(not_before), if wants && !scanning => {}
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended {
                         error!(%error, "a task failed");
@@ -337,9 +330,9 @@ impl Owner {
     fn scanned(&mut self, scan: Scan) {
         let fault = match scan.seen {
             Ok(seen) => {
-                self.interests.follow(&seen);
-                if *self.seen != seen {
-                    self.seen = Arc::new(seen);
+                if !Arc::ptr_eq(&self.seen, &seen) {
+                    self.interests.follow(&seen);
+                    self.seen = seen;
                 }
                 self.node = scan.node;
                 self.started = true;
@@ -351,7 +344,7 @@ impl Owner {
                 Some(fault)
             }
         };
-        self.board.scanned(scan.took, fault);
+        self.board.scanned(scan.extent, scan.took, fault);
         self.publish();
     }
 
@@ -499,8 +492,4 @@ async fn received<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
         Some(receiver) => receiver.await.ok(),
         None => std::future::pending().await,
     }
-}
-
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
-    std::fs::metadata(path).ok()?.modified().ok()
 }

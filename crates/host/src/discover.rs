@@ -14,7 +14,8 @@
 //! [`Scope::Function`] is for attach and detach: the function, its PF and the members of its IOMMU
 //! group. It leaves out what devlink says (firmware, how switches are set), and the holders and far
 //! netdevs of all but the function itself; of its PF it tells only what says how VFs are set, and of the
-//! PF's other VFs only their MACs.
+//! PF's other VFs only their MACs. [`look_again`] looks at some functions with all that is
+//! around them, and [`renewed`] puts what it saw into what was seen of the whole host before.
 //!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
 //! inventory, one that cannot be read in part is there with a [`model::Gap`]. Only a host of which nothing
@@ -29,10 +30,11 @@ mod holders;
 mod host_use;
 mod netdevs;
 mod rdma;
+mod renew;
 mod vdpa;
 mod vfio;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Code, DiscoverError, Holder, IfIndex, Inventory, PciAddress, PfFacts, Role, Scope};
 use netlink::Link;
@@ -45,10 +47,33 @@ use self::functions::Scan;
 pub(crate) use self::holders::is_device_node;
 use self::host_use::Uppers;
 pub(crate) use self::netdevs::LOOPBACK;
-pub(crate) use self::rdma::nearest_function;
+pub use self::rdma::nearest_function;
+pub(crate) use self::renew::renewed;
 pub(crate) use self::vdpa::VDPA_DEVICES;
 use crate::queries::{Firmware, Queries, QueryError};
 use crate::root::HostRoot;
+
+/// What one pass looks at.
+#[derive(Clone, Copy)]
+struct Aim<'a> {
+    /// These functions and what is around them; `None` for the whole host.
+    functions: Option<&'a BTreeSet<PciAddress>>,
+    /// What was seen of the whole host before, if that is to be renewed.
+    before: Option<&'a Inventory>,
+}
+
+impl Aim<'_> {
+    /// Is a function wanted for itself, and not only seen beside one that is?
+    fn names(&self, function: PciAddress) -> bool {
+        self.functions
+            .is_none_or(|functions| functions.contains(&function))
+    }
+
+    /// Is everything to be known of what is wanted, also what is dear?
+    fn is_thorough(&self) -> bool {
+        self.functions.is_none() || self.before.is_some()
+    }
+}
 
 /// Observes the host.
 ///
@@ -59,9 +84,41 @@ pub(crate) fn discover(
     scope: Scope,
     ledger: &BTreeMap<PciAddress, Holder>,
 ) -> Result<Inventory, DiscoverError> {
+    let functions = match scope {
+        Scope::All => None,
+        Scope::Function(address) => Some(BTreeSet::from([address])),
+    };
+    let aim = Aim {
+        functions: functions.as_ref(),
+        before: None,
+    };
+    look(root, queries, aim, ledger)
+}
+
+/// Looks at some functions again, and at what is around them, for [`renewed`].
+pub(crate) fn look_again(
+    root: &HostRoot,
+    queries: &mut dyn Queries,
+    functions: &BTreeSet<PciAddress>,
+    before: &Inventory,
+    ledger: &BTreeMap<PciAddress, Holder>,
+) -> Result<Inventory, DiscoverError> {
+    let aim = Aim {
+        functions: Some(functions),
+        before: Some(before),
+    };
+    look(root, queries, aim, ledger)
+}
+
+fn look(
+    root: &HostRoot,
+    queries: &mut dyn Queries,
+    aim: Aim<'_>,
+    ledger: &BTreeMap<PciAddress, Holder>,
+) -> Result<Inventory, DiscoverError> {
     let mut scan = Scan::new(root);
-    let links = match scope {
-        Scope::All => {
+    let links = match aim.functions {
+        None => {
             scan.all().map_err(|error| DiscoverError {
                 attempt: error.to_string(),
                 source: error.source.into(),
@@ -70,9 +127,15 @@ pub(crate) fn discover(
             })?;
             queries.links()
         }
-        Scope::Function(address) => {
-            scan.around(address);
-            links_around(root, &scan, queries)
+        Some(functions) => {
+            for function in functions {
+                if aim.is_thorough() {
+                    scan.all_around(*function);
+                } else {
+                    scan.around(*function);
+                }
+            }
+            links_around(root, &scan, queries, aim)
         }
     };
     let links = links.map_err(|error| DiscoverError {
@@ -81,14 +144,14 @@ pub(crate) fn discover(
         code: Code::new("netlink-failed"),
         remedy: None,
     })?;
-    if scope == Scope::All {
+    if aim.functions.is_none() {
         aux::add(root, &mut scan);
     }
     let mut uppers = Uppers::of(&links);
-    netdevs::add(root, &mut scan, links, scope);
+    netdevs::add(root, &mut scan, links, aim);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
-    if holders::netdevs_may_be_elsewhere(&scan, scope) || uppers.may_be_elsewhere(&scan, scope) {
+    if holders::netdevs_may_be_elsewhere(&scan, aim) || uppers.may_be_elsewhere(&scan, aim) {
         let (namespaces, errors) = queries.elsewhere(root);
         for error in errors {
             scan.notes.gap("network namespaces", error.chain());
@@ -96,8 +159,8 @@ pub(crate) fn discover(
         uppers.add_elsewhere(&namespaces);
         netdevs::add_elsewhere(&mut scan, namespaces);
     }
-    ask_pfs(root, &mut scan, queries, scope);
-    let rdma_netns = if is_of_rdma(&scan, scope) {
+    ask_pfs(root, &mut scan, queries, aim);
+    let rdma_netns = if is_of_rdma(&scan, aim) {
         queries.rdma_netns().unwrap_or_else(|error| {
             scan.notes.gap("rdma", error.chain());
             None
@@ -105,14 +168,16 @@ pub(crate) fn discover(
     } else {
         None
     };
-    let node_uses = match scope {
-        Scope::All => queries.node_uses().unwrap_or_else(|error| {
+    let node_uses = match aim.functions {
+        None => queries.node_uses().unwrap_or_else(|error| {
             scan.notes.gap("routes and addresses", error.chain());
             BTreeMap::new()
         }),
-        Scope::Function(_) => BTreeMap::new(),
+        Some(_) => aim
+            .before
+            .map_or_else(BTreeMap::new, |before| before.node_uses.clone()),
     };
-    holders::tell(root, &mut scan, ledger, scope);
+    holders::tell(root, &mut scan, ledger, aim);
     holders::tell_of_host(&mut scan, &uppers, &node_uses);
     Ok(Inventory {
         functions: scan.functions,
@@ -124,12 +189,13 @@ pub(crate) fn discover(
 }
 
 /// Has RDMA to do with what is observed? A VF without an RDMA device has none that could be moved.
-fn is_of_rdma(scan: &Scan<'_>, scope: Scope) -> bool {
-    let asked = match scope {
-        Scope::All => None,
-        Scope::Function(address) => scan.functions.get(&address),
+fn is_of_rdma(scan: &Scan<'_>, aim: Aim<'_>) -> bool {
+    let asked = |address: &PciAddress| {
+        let function = scan.functions.get(address);
+        function.is_none_or(|function| function.vf().is_none() || !function.rdma.is_empty())
     };
-    asked.is_none_or(|function| function.vf().is_none() || !function.rdma.is_empty())
+    let functions = aim.functions.filter(|_| !aim.is_thorough());
+    functions.is_none_or(|functions| functions.iter().any(asked))
 }
 
 /// Asks for the netdevs of what was scanned: one by one where that tells all, and else for all
@@ -138,8 +204,12 @@ fn links_around(
     root: &HostRoot,
     scan: &Scan<'_>,
     queries: &mut dyn Queries,
+    aim: Aim<'_>,
 ) -> Result<Vec<Link>, QueryError> {
-    if let Some(links) = queries.links_on(root, &mut scan.functions.values())? {
+    // Only all of them say what the host has on one.
+    if !aim.is_thorough()
+        && let Some(links) = queries.links_on(root, &mut scan.functions.values())?
+    {
         return Ok(links);
     }
     let mut links = queries.links_without_vfs()?;
@@ -157,9 +227,9 @@ fn links_around(
 
 /// Asks devlink, and reads what the operator left behind about each PF.
 ///
-/// Firmware and the mode of the switch are for people and plans that look at the whole host; asking
-/// can cost a command to the firmware, so neither is asked for one function.
-fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scope: Scope) {
+/// Firmware and the mode of the switch are for people and plans that look at the whole host, so
+/// neither is asked for one function.
+fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, aim: Aim<'_>) {
     for function in scan.functions.values_mut() {
         let netdev = function.netdev_name().cloned();
         let index = function.netdev().map(|netdev| netdev.index);
@@ -168,7 +238,7 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, scop
             continue;
         };
         facts.externally_managed = externally_managed(root, address);
-        if netdev.is_none() || scope != Scope::All {
+        if netdev.is_none() || !aim.names(address) || !aim.is_thorough() {
             continue;
         }
         facts.eswitch = queries.eswitch(address).unwrap_or_else(|error| {

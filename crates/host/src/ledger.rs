@@ -192,7 +192,19 @@ impl Ledger {
             }
             Vec::new()
         });
-        for vf in recorded {
+        self.add_holders(recorded, &mut found);
+        found
+    }
+
+    /// Reads the records of these VFs only.
+    pub(crate) fn holders_of(&self, vfs: &BTreeSet<PciAddress>) -> Holders {
+        let mut found = Holders::default();
+        self.add_holders(vfs.iter().copied(), &mut found);
+        found
+    }
+
+    fn add_holders(&self, vfs: impl IntoIterator<Item = PciAddress>, found: &mut Holders) {
+        for vf in vfs {
             match self.look(vf) {
                 Ok(record) => {
                     let claim = record.and_then(|record| record.claim);
@@ -203,10 +215,9 @@ impl Ledger {
                         found.by_vf.insert(vf, claim.holder);
                     }
                 }
-                Err(error) => self.hole(vf, &error, &mut found),
+                Err(error) => self.hole(vf, &error, found),
             }
         }
-        found
     }
 
     /// Tells of a record that says nothing.

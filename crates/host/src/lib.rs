@@ -61,7 +61,7 @@ pub use attach::{Adoption, AttachError, Attached, DetachError, Detached, HealErr
 #[cfg(feature = "kill-points")]
 pub use checkpoint::KillAt;
 pub use checkpoint::{Checkpoint, Checkpoints, Uninterrupted};
-pub use discover::config;
+pub use discover::{config, nearest_function};
 pub use engine::{Engine, Ground};
 pub use firmware::{FirmwareToolError, reset_firmware, see_firmware, write_firmware};
 pub use heal::{Healed, Mended};

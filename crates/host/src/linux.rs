@@ -1,6 +1,6 @@
 //! The real host, and a recorded one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use model::{
 };
 
 use crate::checkpoint::{Checkpoints, Uninterrupted};
-use crate::discover::discover;
-use crate::ledger::Ledger;
+use crate::discover::{discover, look_again, renewed};
+use crate::ledger::{Holders, Ledger};
 use crate::perform::{Reported, Sockets, Tools, perform};
 use crate::queries::{Live, Queries, Recorded};
 use crate::record::{RecordError, Tree, record};
@@ -97,6 +97,50 @@ impl Linux {
     ) -> Result<Inventory, DiscoverError> {
         discover(&self.root, self.queries.as_mut(), scope, ledger)
     }
+
+    /// Brings what was seen of the whole host up to date where these functions changed.
+    ///
+    /// It costs as much as the functions, their PFs and the PFs' other VFs do, and one list of
+    /// interfaces. Returns `None` when only a look at the whole host can tell: functions came or went, or
+    /// something could not be read. What changed in other functions is not seen.
+    pub fn renew(
+        &mut self,
+        before: &Inventory,
+        changed: &BTreeSet<PciAddress>,
+    ) -> Result<Option<Inventory>, DiscoverError> {
+        let holders = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.holders_of(changed));
+        let holders = holders.unwrap_or_default();
+        let queries = self.queries.as_mut();
+        let mut part = look_again(&self.root, queries, changed, before, &holders.by_vf)?;
+        tell_what_is_on_record(&mut part, holders);
+        Ok(renewed(before, part, changed))
+    }
+}
+
+/// Tells what the records say beyond who has which VF.
+fn tell_what_is_on_record(seen: &mut Inventory, holders: Holders) {
+    for vf in &holders.moved {
+        let Some(function) = seen.functions.get_mut(vf) else {
+            continue;
+        };
+        let came_back = function
+            .netdev()
+            .is_some_and(|netdev| netdev.netns == Netns::Host);
+        if let (true, Role::Vf(facts)) = (came_back, &mut function.role) {
+            facts.holder = None;
+        }
+    }
+    for (address, function) in &mut seen.functions {
+        if let Role::Vf(facts) = &mut function.role
+            && facts.holder.is_none()
+        {
+            facts.holder = holders.unknown_of(*address).cloned();
+        }
+    }
+    seen.gaps.extend(holders.gaps);
 }
 
 impl Host for Linux {
@@ -104,25 +148,7 @@ impl Host for Linux {
         let holders = self.ledger.as_ref().map(Ledger::holders);
         let holders = holders.unwrap_or_default();
         let mut seen = self.observe_with(scope, &holders.by_vf)?;
-        for vf in &holders.moved {
-            let Some(function) = seen.functions.get_mut(vf) else {
-                continue;
-            };
-            let came_back = function
-                .netdev()
-                .is_some_and(|netdev| netdev.netns == Netns::Host);
-            if let (true, Role::Vf(facts)) = (came_back, &mut function.role) {
-                facts.holder = None;
-            }
-        }
-        for (address, function) in &mut seen.functions {
-            if let Role::Vf(facts) = &mut function.role
-                && facts.holder.is_none()
-            {
-                facts.holder = holders.unknown_of(*address).cloned();
-            }
-        }
-        seen.gaps.extend(holders.gaps);
+        tell_what_is_on_record(&mut seen, holders);
         if let Scope::Function(function) = scope {
             self.reported = Reported::of(&seen, function);
         }

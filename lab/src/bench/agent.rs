@@ -1,15 +1,18 @@
 //! `virtfn agent` with 1,024 VFs in 8 pools, on a recorded host and against a kubelet that is played.
 //!
 //! Nothing here needs a machine: what is measured is the agent, not the kernel. An *event* is a VF
-//! that loses or gets its driver in the recording, and SIGHUP, which takes the way of a uevent from
-//! there on: look at the host, decide, tell the kubelet. Times of calls include a new connection for
-//! each, which the real kubelet does not need. `idle_wakeups` counts how often any of the agent's threads
-//! woke up while it was left alone: the one timer of every minute wakes several, one after the other.
+//! that loses or gets its driver in the recording, and its uevent, which the bench plays: the agent looks
+//! at that function, decides, and tells the kubelet. A *rescan* is the same change followed by SIGHUP,
+//! upon which the agent looks at the whole host. Times of calls include a new connection for each, which
+//! the real kubelet does not need. `idle_wakeups` counts how often any of the agent's threads woke up
+//! while it was left alone: the one timer of every minute wakes the thread that looks, and then the one
+//! that decides.
 
 #[path = "../../../crates/host/benches/discover/many_vfs.rs"]
 mod many_vfs;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +25,7 @@ use kubelet::deviceplugin::{
     ListAndWatchResponse,
 };
 use kubelet::{Subscription, call, subscribe};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -90,38 +94,31 @@ async fn measure(bench: &AgentBench) -> Result<String> {
         let device = &pool.devices[at / POOLS % pool.devices.len()];
         allocations.push(pool.allocate(device).await?);
     }
-    let mut events = Vec::with_capacity(bench.events);
-    let before = agent.cpu()?;
-    for at in 0..bench.events {
-        tokio::time::sleep(REST).await;
-        // The driver goes and comes back, so every second event undoes the one before.
-        let vf = place.vf(at / 2);
-        events.push(pools[0].update(&agent, &vf, at % 2 == 1).await?);
-    }
-    let cpu = agent.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
+    let events = pools[0]
+        .updates(&place, &agent, Word::Uevent, bench.events)
+        .await?;
+    let rescans = pools[0]
+        .updates(&place, &agent, Word::Signal, bench.events)
+        .await?;
     tokio::time::sleep(REST).await;
     let awake = agent.wakeups()?;
     tokio::time::sleep(Duration::from_secs(bench.idle)).await;
     let awake = agent.wakeups()?.saturating_sub(awake);
     allocations.sort_unstable_by(f64::total_cmp);
-    events.sort_unstable_by(f64::total_cmp);
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a count of events, far below 2^52"
-    )]
-    let rescan = cpu / bench.events as f64;
     let view = json!({
         "bench": "agent",
         "devices": devices,
         "rss_mb": rounded(agent.rss_mb()?),
         "allocate_p99_ms": rounded(percentile(&allocations, 99)),
-        "event_to_update_ms": rounded(percentile(&events, 50)),
-        "rescan_ms": rounded(rescan),
+        "event_to_update_ms": rounded(percentile(&events.times, 50)),
+        "rescan_ms": rounded(rescans.cpu),
         "idle_s": bench.idle,
         "idle_wakeups": awake,
         "allocations": bench.allocations,
-        "event_to_update_p99_ms": rounded(percentile(&events, 99)),
+        "event_to_update_p99_ms": rounded(percentile(&events.times, 99)),
+        "event_cpu_ms": rounded(events.cpu),
+        "rescan_to_update_ms": rounded(percentile(&rescans.times, 50)),
     });
     Ok(view.to_string())
 }
@@ -139,6 +136,8 @@ impl Place {
         fs::create_dir_all(place.path("kubelet/plugins_registry"))?;
         fs::create_dir(place.path("root"))?;
         Tree::parse(&many_vfs::generated_tree())?.unpack(&place.path("root"))?;
+        let kernel = place.path("root/netlink/events");
+        mknodat(CWD, &kernel, FileType::Fifo, Mode::RWXU, 0).context("make a FIFO")?;
         let pool = |at: usize| {
             let pfs = json!([format!("ens{}", 2 * at), format!("ens{}", 2 * at + 1)]);
             json!({"resourceName": format!("pool{at}"), "selectors": {"pfNames": pfs}})
@@ -180,12 +179,42 @@ impl Place {
         Ok(Agent { child })
     }
 
+    /// Plays the kernel, which tells what happened to a function.
+    fn play(&self, function: &Path, action: &str) -> Result<()> {
+        let path = function.canonicalize()?;
+        let path = path.strip_prefix(self.path("root/sys").canonicalize()?)?;
+        let event = format!("{action}@/{}\0SUBSYSTEM=pci\n", path.display());
+        // Read and write, so that it does not wait for an agent that is gone.
+        let mut kernel = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(self.path("root/netlink/events"))?;
+        Ok(kernel.write_all(event.as_bytes())?)
+    }
+
     /// Returns the directory of one of the VFs of the first pool.
     fn vf(&self, at: usize) -> PathBuf {
         let devfn = 8 + at % many_vfs::VFS;
         let name = format!("0000:10:{:02x}.{}", devfn / 8, devfn % 8);
         self.path("root/sys/bus/pci/devices").join(name)
     }
+}
+
+/// How the agent learns that something changed.
+#[derive(Clone, Copy)]
+enum Word {
+    /// The kernel says which function.
+    Uevent,
+    /// Somebody says "look again".
+    Signal,
+}
+
+/// What updates cost.
+struct Updates {
+    /// From the word to the list, in milliseconds, sorted.
+    times: Vec<f64>,
+    /// Milliseconds of processor time for each.
+    cpu: f64,
 }
 
 /// One pool, as the kubelet has it.
@@ -238,8 +267,38 @@ impl Pool {
         Ok(took)
     }
 
+    /// Lets VFs lose their drivers and get them back, and returns what each update cost.
+    async fn updates(
+        &mut self,
+        place: &Place,
+        agent: &Agent,
+        word: Word,
+        count: usize,
+    ) -> Result<Updates> {
+        let mut times = Vec::with_capacity(count);
+        let before = agent.cpu()?;
+        for at in 0..count {
+            tokio::time::sleep(REST).await;
+            // Every second change undoes the one before.
+            let vf = place.vf(at / 2);
+            times.push(self.update(place, agent, word, &vf, at % 2 == 1).await?);
+        }
+        let cpu = agent.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
+        times.sort_unstable_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let cpu = cpu / count as f64;
+        Ok(Updates { times, cpu })
+    }
+
     /// Gives a VF its driver, or takes it, and returns how long it took until the list came.
-    async fn update(&mut self, agent: &Agent, vf: &Path, bound: bool) -> Result<f64> {
+    async fn update(
+        &mut self,
+        place: &Place,
+        agent: &Agent,
+        word: Word,
+        vf: &Path,
+        bound: bool,
+    ) -> Result<f64> {
         let path = vf.join("uevent");
         let text = fs::read_to_string(&path)?;
         let kept = text.lines().filter(|line| !line.starts_with("DRIVER="));
@@ -249,7 +308,10 @@ impl Pool {
         }
         fs::write(&path, lines.join("\n") + "\n")?;
         let begun = Instant::now();
-        agent.signal()?;
+        match word {
+            Word::Signal => agent.signal()?,
+            Word::Uevent => place.play(vf, if bound { "bind" } else { "unbind" })?,
+        }
         let list = tokio::time::timeout(PATIENCE, self.stream.next::<ListAndWatchResponse>());
         let list = list
             .await

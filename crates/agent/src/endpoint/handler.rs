@@ -1,5 +1,6 @@
 //! The calls of the kubelet for one pool.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use kubelet::registration::{
     DEVICE_PLUGIN, GET_INFO, NOTIFY, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
 };
 use kubelet::{Code, Handler, Reply, Status, Stop};
-use model::{DeviceId, ResourceName};
+use model::{DeviceId, PciAddress, ResourceName};
 use policy::pool::prefer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -27,6 +28,7 @@ use crate::grant::{Delivery, Grant, GrantError, grant};
 use crate::options::Dirs;
 use crate::outputs::write_for;
 use crate::pods::Beliefs;
+use crate::signals::Changed;
 use crate::snapshot::Snapshot;
 
 /// How long a call waits until the host was looked at again; a scan takes some ten milliseconds.
@@ -35,8 +37,16 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the kubelet may leave an update unread before its stream is taken for dead.
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Asks the owner to look at the host again, and tells when the new snapshot is there.
-pub(crate) type Look = oneshot::Sender<()>;
+/// Asks the owner to look at the host again.
+pub(crate) struct Look {
+    /// What may have changed.
+    pub(crate) changed: Changed,
+    /// Who waits for it.
+    pub(crate) asker: Asker,
+}
+
+/// Is told when the new snapshot is there.
+pub(crate) type Asker = oneshot::Sender<()>;
 
 /// What the servers of all pools share.
 pub(crate) struct Shared {
@@ -55,11 +65,17 @@ impl Shared {
         Arc::clone(&self.snapshot.borrow())
     }
 
-    /// Looks at the host again; what is known stays when that takes too long.
-    async fn look_again(&self) {
-        let (look, seen) = oneshot::channel();
+    /// Looks at devices again; what is known stays when that takes too long.
+    async fn look_again(&self, devices: &[String]) {
+        let functions = devices.iter().map(|id| match id.parse() {
+            Ok(DeviceId::Pci(address)) => Some(address),
+            Ok(DeviceId::Aux(_)) | Err(_) => None,
+        });
+        let functions: Option<BTreeSet<PciAddress>> = functions.collect();
+        let changed = functions.map_or(Changed::Anything, Changed::Functions);
+        let (asker, seen) = oneshot::channel();
         let looked = async {
-            if self.looks.send(look).await.is_ok() {
+            if self.looks.send(Look { changed, asker }).await.is_ok() {
                 // An error means that the agent ends.
                 let _ended = seen.await;
             }
@@ -276,7 +292,7 @@ impl PoolHandler {
         let mut snapshot = self.shared.current();
         let mut granted = self.grant(&snapshot, devices)?;
         if granted.is_err() || !self.shared.is_current(&snapshot, devices) {
-            self.shared.look_again().await;
+            self.shared.look_again(devices).await;
             snapshot = self.shared.current();
             granted = self.grant(&snapshot, devices)?;
         }

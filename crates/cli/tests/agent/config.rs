@@ -1,15 +1,10 @@
 use super::fake_kubelet::{FakeKubelet, sockets};
-use super::running::{Place, pools};
+use super::running::{Place, begin, pools};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_take_effect_without_a_restart() {
     let place = Place::of("mlx5-switchdev");
-    place.config(&pools(&["a"]));
-    let kubelet = FakeKubelet::start(&place.kubelet());
-    let agent = place.start();
-    kubelet
-        .until("intel.com/a", |known| known.devices.len() == 3)
-        .await;
+    let (kubelet, agent) = begin(&place).await;
     place.config(&pools(&["a", "b"]));
     // The first pool has the devices, and a pool without any is told at once.
     kubelet
@@ -32,12 +27,7 @@ async fn edits_take_effect_without_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_file_is_told_and_the_good_one_stays_in_force() {
     let place = Place::of("mlx5-switchdev");
-    place.config(&pools(&["a"]));
-    let kubelet = FakeKubelet::start(&place.kubelet());
-    let agent = place.start();
-    kubelet
-        .until("intel.com/a", |known| known.devices.len() == 3)
-        .await;
+    let (kubelet, agent) = begin(&place).await;
     agent.page_until("/readyz", |status, _| status == 200);
     place.config(r#"{"resourceList": [{"resourceName": "a", "selectors": {"vendors": 5}}]}"#);
     let body = agent.page_until("/readyz", |status, _| status == 503);

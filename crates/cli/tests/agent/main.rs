@@ -8,8 +8,11 @@
 mod allocate;
 mod bad_places;
 mod config;
+mod events;
+mod explain;
 mod fake_kubelet;
 mod kinds;
+mod metrics;
 mod restart;
 mod running;
 mod trouble;

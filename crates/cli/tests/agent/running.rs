@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::fake_kubelet::PATIENCE;
+use super::fake_kubelet::{FakeKubelet, PATIENCE};
 
 /// Everything that an agent of a test has.
 pub(crate) struct Place {
@@ -82,6 +82,25 @@ impl Place {
         fs::write(&path, change(&text)).unwrap();
     }
 
+    /// Lets tests play the kernel of the recorded host; said before an agent starts.
+    pub(crate) fn with_kernel(self) -> Self {
+        let fifo = self.path("root/netlink/events");
+        let made = Command::new("mkfifo").arg(fifo).status().unwrap();
+        assert!(made.success());
+        self
+    }
+
+    /// Tells an event of a function, as the kernel does.
+    pub(crate) fn tell(&self, action: &str, address: &str) {
+        let root = fs::canonicalize(self.path("root/sys")).unwrap();
+        let function = fs::canonicalize(root.join("bus/pci/devices").join(address)).unwrap();
+        let function = function.strip_prefix(root).unwrap().display();
+        let event = format!("{action}@/{function}\0SUBSYSTEM=pci\n");
+        let fifo = self.path("root/netlink/events");
+        let mut kernel = fs::File::options().append(true).open(fifo).unwrap();
+        kernel.write_all(event.as_bytes()).unwrap();
+    }
+
     /// Makes a file of the recorded host that there was not.
     pub(crate) fn add(&self, name: &str, text: &str) {
         let path = self.path("root").join(name);
@@ -151,6 +170,18 @@ pub(crate) fn pools(names: &[&str]) -> String {
     };
     let pools: Vec<String> = names.iter().map(pool).collect();
     format!(r#"{{"resourceList": [{}]}}"#, pools.join(","))
+}
+
+/// Starts a kubelet and an agent with one pool, and waits until the one knows the three devices of the
+/// other.
+pub(crate) async fn begin(place: &Place) -> (FakeKubelet, Running) {
+    place.config(&pools(&["a"]));
+    let kubelet = FakeKubelet::start(&place.kubelet());
+    let agent = place.start();
+    kubelet
+        .until("intel.com/a", |known| known.devices.len() == 3)
+        .await;
+    (kubelet, agent)
 }
 
 /// Returns an address for an agent.
@@ -243,6 +274,15 @@ impl Running {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, body.to_owned())
+    }
+
+    /// Waits until a metric has a value.
+    #[track_caller]
+    pub(crate) fn metric_until(&self, metric: &str, value: u64) {
+        let line = format!("virtfn_agent_{metric} {value}");
+        self.page_until("/metrics", |_, body| {
+            body.lines().any(|found| found == line)
+        });
     }
 
     /// Waits until a page is as wanted.

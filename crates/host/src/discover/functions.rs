@@ -91,11 +91,30 @@ impl<'a> Scan<'a> {
             self.read(*pf, Want::Beside);
         }
         for other in self.members(address) {
-            if !self.functions.contains_key(&other) {
-                self.read(other, Want::Always);
-            }
+            self.read_once(other);
         }
         self.settle();
+    }
+
+    /// Reads the same, all of the PF, and the PF's other VFs.
+    pub(super) fn all_around(&mut self, address: PciAddress) {
+        self.read_once(address);
+        let Some(function) = self.functions.get(&address) else {
+            return;
+        };
+        let pf = function.vf().map(|facts| facts.pf);
+        pf.into_iter().for_each(|pf| self.read_once(pf));
+        let siblings: Vec<PciAddress> = self.linked.keys().copied().collect();
+        for other in siblings.into_iter().chain(self.members(address)) {
+            self.read_once(other);
+        }
+        self.settle();
+    }
+
+    fn read_once(&mut self, address: PciAddress) {
+        if !self.functions.contains_key(&address) {
+            self.read(address, Want::Always);
+        }
     }
 
     fn groups(&self) -> BTreeSet<IommuGroup> {

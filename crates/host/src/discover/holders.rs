@@ -12,8 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role, Scope};
+use model::{Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role};
 
+use super::Aim;
 use super::device::Notes;
 use super::functions::{PCI_DEVICES, Scan};
 use super::host_use::Uppers;
@@ -23,8 +24,8 @@ use crate::root::HostRoot;
 const MOST_DESCRIPTORS: usize = 1024 * 1024;
 
 /// Is there a function whose netdev may be in another namespace?
-pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>, scope: Scope) -> bool {
-    let mut functions = hints(scan, scope);
+pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>, aim: Aim<'_>) -> bool {
+    let mut functions = hints(scan, aim);
     functions.any(|function| {
         let kernel = function.driver.as_ref().is_some_and(|d| !d.is_user_space());
         let of_sriov = !matches!(function.role, Role::Plain);
@@ -37,12 +38,9 @@ pub(super) fn netdevs_may_be_elsewhere(scan: &Scan<'_>, scope: Scope) -> bool {
 }
 
 /// Returns the functions that were asked for, not those seen beside them.
-fn hints<'s>(scan: &'s Scan<'_>, scope: Scope) -> impl Iterator<Item = &'s Function> {
+fn hints<'s>(scan: &'s Scan<'_>, aim: Aim<'s>) -> impl Iterator<Item = &'s Function> {
     let functions = scan.functions.values();
-    functions.filter(move |function| match scope {
-        Scope::All => true,
-        Scope::Function(address) => function.address == address,
-    })
+    functions.filter(move |function| aim.names(function.address))
 }
 
 /// Tells every VF who holds it: what the ledger knows comes first.
@@ -50,11 +48,13 @@ pub(super) fn tell(
     root: &HostRoot,
     scan: &mut Scan<'_>,
     ledger: &BTreeMap<PciAddress, Holder>,
-    scope: Scope,
+    aim: Aim<'_>,
 ) {
-    let may_be_open = match scope {
-        Scope::All => scan.functions.values().any(has_node),
-        Scope::Function(address) => group_may_be_open(root, scan, address),
+    let may_be_open = match aim.functions {
+        None => scan.functions.values().any(has_node),
+        Some(functions) => functions
+            .iter()
+            .any(|function| group_may_be_open(root, scan, *function)),
     };
     let open = if may_be_open {
         open_nodes(root, &mut scan.notes)

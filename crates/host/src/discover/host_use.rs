@@ -14,9 +14,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse, Scope};
+use model::{Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse};
 use netlink::Link;
 
+use super::Aim;
 use super::functions::Scan;
 use crate::queries::Elsewhere;
 
@@ -47,11 +48,12 @@ impl Uppers {
     }
 
     /// Can something in another namespace be on a VF that is free by all that is seen here?
-    pub(super) fn may_be_elsewhere(&self, scan: &Scan<'_>, scope: Scope) -> bool {
-        let mut vfs = scan.functions.values().filter(|f| f.vf().is_some());
+    pub(super) fn may_be_elsewhere(&self, scan: &Scan<'_>, aim: Aim<'_>) -> bool {
+        let named = scan.functions.values().filter(|f| aim.names(f.address));
+        let mut vfs = named.filter(|function| function.vf().is_some());
         let is_up = |netdev: &Netdev| netdev.admin_up && netdev.master.is_none();
         let mut is_free = |netdev: &Netdev| is_up(netdev) && !self.on.contains_key(&netdev.index);
-        scope == Scope::All && vfs.any(|vf| vf.netdev().is_some_and(&mut is_free))
+        aim.is_thorough() && vfs.any(|vf| vf.netdev().is_some_and(&mut is_free))
     }
 
     /// Adds what was found in the other namespaces.

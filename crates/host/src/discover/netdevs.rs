@@ -11,9 +11,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{AuxName, IfName, Netdev, Netns, PciAddress, Role, Scope, VfIndex, VfState};
+use model::{AuxName, IfName, Netdev, Netns, PciAddress, Role, VfIndex, VfState};
 use netlink::Link;
 
+use super::Aim;
 use super::aux;
 use super::device::{Notes, number};
 use super::functions::Scan;
@@ -28,7 +29,7 @@ pub(crate) const LOOPBACK: u16 = 772;
 pub(super) type VfReports = BTreeMap<VfIndex, VfState>;
 
 /// Puts the netdevs of this namespace on their functions and VF reports on the VFs.
-pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>, scope: Scope) {
+pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>, aim: Aim<'_>) {
     let mut reports: BTreeMap<PciAddress, VfReports> = BTreeMap::new();
     let mut loose = Vec::new();
     for mut link in links {
@@ -50,7 +51,7 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>, links: Vec<Link>, scope:
             reports.entry(address).or_default().extend(report);
         }
         let mut netdev = netdev(link, Netns::Host);
-        let is_asked_for = scope == Scope::All || scope == Scope::Function(address);
+        let is_asked_for = aim.is_thorough() || aim.names(address);
         if is_asked_for && !matches!(function.role, Role::Vf(_)) {
             complete(root, &mut netdev, &mut scan.notes);
         }

@@ -32,7 +32,7 @@ pub(super) fn add(root: &HostRoot, scan: &mut Scan<'_>) -> bool {
     if names.is_empty() {
         return false;
     }
-    let mut nodes = char_devices(root, &mut scan.notes);
+    let mut nodes = char_devices(root, scan);
     let rdma_cm = root.exists(RDMA_CM);
     for (name, function) in names {
         let Some(function) = scan.functions.get(&function) else {
@@ -86,11 +86,12 @@ fn read_guid(root: &HostRoot, name: &str, notes: &mut Notes) -> Option<Guid> {
     None
 }
 
-/// Returns the nodes of each RDMA device, by its name.
-fn char_devices(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, Vec<String>> {
+/// Returns the nodes of each RDMA device of a function that was scanned, by its name.
+fn char_devices(root: &HostRoot, scan: &mut Scan<'_>) -> BTreeMap<String, Vec<String>> {
     let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, prefixes) in CHAR_CLASSES {
-        let entries = class(root, path, notes);
+        let mut entries = class(root, path, &mut scan.notes);
+        entries.retain(|(_, function)| scan.functions.contains_key(function));
         for prefix in prefixes {
             for (name, _) in entries.iter().filter(|(name, _)| name.starts_with(prefix)) {
                 match root.read_text(&format!("{path}/{name}/ibdev")) {
@@ -99,7 +100,10 @@ fn char_devices(root: &HostRoot, notes: &mut Notes) -> BTreeMap<String, Vec<Stri
                         nodes.entry(device).or_default().push(node);
                     }
                     Err(error) if error.is_gone() => {}
-                    Err(error) => notes.gap(name, format!("{error}: {}", error.source)),
+                    Err(error) => {
+                        let reason = format!("{error}: {}", error.source);
+                        scan.notes.gap(name, reason);
+                    }
                 }
             }
         }
@@ -126,6 +130,6 @@ fn class(root: &HostRoot, path: &str, notes: &mut Notes) -> Vec<(String, PciAddr
 }
 
 /// Returns the last PCI function in a path of `/sys/devices`: the one that the device is on.
-pub(crate) fn nearest_function(path: &str) -> Option<PciAddress> {
+pub fn nearest_function(path: &str) -> Option<PciAddress> {
     path.rsplit('/').find_map(|part| part.parse().ok())
 }

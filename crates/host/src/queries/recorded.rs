@@ -69,13 +69,22 @@ impl Recorded {
 
     /// Reads a file of JSON lines; nothing when it is not there.
     fn lines<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, QueryError> {
+        self.lines_that(path, |_| true)
+    }
+
+    /// Reads those lines of a file that are wanted; to ask is cheaper than to decode.
+    fn lines_that<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<T>, QueryError> {
         let bytes = match self.root.read_bounded(path, ANSWERS_LIMIT) {
             Ok(bytes) => bytes,
             Err(error) if error.is_gone() => return Ok(Vec::new()),
             Err(error) => return Err(QueryError::new(error.to_string(), error.source)),
         };
         let lines = bytes.split(|byte| *byte == b'\n').enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty() && wanted(line));
         lines
             .map(|(number, line)| {
                 let line_of = || format!("read {path}, line {}", number + 1);
@@ -107,7 +116,14 @@ impl Queries for Recorded {
     }
 
     fn link(&mut self, index: IfIndex) -> Result<Option<Link>, QueryError> {
-        Ok(self.links()?.into_iter().find(|link| link.index == index))
+        #[derive(Deserialize)]
+        struct Indexed {
+            index: IfIndex,
+        }
+        let wanted = |line: &[u8]| {
+            serde_json::from_slice(line).is_ok_and(|link: Indexed| link.index == index)
+        };
+        Ok(self.lines_that(LINKS, wanted)?.into_iter().next())
     }
 
     fn links_on(

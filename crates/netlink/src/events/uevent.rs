@@ -33,7 +33,8 @@ pub enum UeventAction {
 
 impl Uevent {
     /// Reads an event; `None` when it is none, such as one of udev's own.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > LONGEST {
             return None;
         }
