@@ -163,7 +163,8 @@ impl Endpoint {
         let mut known: Option<Identity> = None;
         let mut registering: Option<(Identity, Registering)> = None;
         let mut retry = Retry::default();
-        let mut not_before = None;
+        // Who refused, and when it is asked again.
+        let mut refused: Option<(Identity, Instant)> = None;
         let mut unwatched_until = None;
         loop {
             let registered = self.board.registered.load(Ordering::Relaxed);
@@ -172,7 +173,7 @@ impl Endpoint {
             } else if unwatched_until.is_none() {
                 unwatched_until = Some(Instant::now() + UNWATCHED);
             }
-            if legacy && registering.is_none() && not_before.is_none() {
+            if legacy && registering.is_none() && refused.is_none() {
                 registering = Identity::of(&kubelet)
                     .filter(|there| known.as_ref() != Some(there))
                     .map(|there| (there, self.register(socket)));
@@ -184,12 +185,12 @@ impl Endpoint {
                     if !socket.is_there() {
                         return Ended::SocketGone;
                     }
-                    not_before = None;
                     // The kubelet that was called may be gone, and another one there.
                     let there = Identity::of(&kubelet);
+                    refused = refused.filter(|(by, _)| there.as_ref() == Some(by));
                     registering = registering.filter(|(called, _)| there.as_ref() == Some(called));
                 }
-                () = at(not_before), if not_before.is_some() => not_before = None,
+                () = at(refused.as_ref().map(|(_, until)| *until)), if refused.is_some() => refused = None,
                 changed = watching.changed() => if changed.is_err() {
                     return Ended::SocketGone;
                 },
@@ -219,7 +220,7 @@ impl Endpoint {
                             if self.board.set_fault(Some(fault.clone())) {
                                 warn!(resource = %self.resource, error = fault, "not registered");
                             }
-                            not_before = Some(retry.next());
+                            refused = there.map(|there| (there, retry.next()));
                         }
                     }
                 }

@@ -77,6 +77,8 @@ async fn a_kubelet_that_refuses_is_asked_less_and_less_often() {
     kubelet.moods.refuses.store(true, Ordering::SeqCst);
     let agent = place.start();
     agent.page_until("/readyz", |_, body| body.contains("not today"));
+    // Whatever else happens beside the kubelet's socket is no reason to ask the same kubelet at once.
+    fs::write(place.kubelet().join("device-plugins/other.sock"), "").unwrap();
     let refusals = || kubelet.moods.refusals.lock().unwrap().clone();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while refusals().len() < 4 {
