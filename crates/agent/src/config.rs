@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::deviceplugin::{Config, read_config};
-use model::{Explain as _, Pool, ResourceName};
+use model::{Explain as _, Pool, ResourceName, with_causes};
 use tracing::{info, warn};
 
-use crate::endpoint::chain;
 use crate::grant::Delivery;
 
 /// Most bytes that are read; `api` says what is too much.
@@ -57,7 +56,7 @@ impl Configuration {
             Ok(bytes) => match read_config(&bytes, &self.prefix) {
                 Err(error) => {
                     let remedy = error.remedy().unwrap_or_default();
-                    let problem = format!("{file}: {}; {remedy}", chain(&error));
+                    let problem = format!("{file}: {}; {remedy}", with_causes(&error));
                     self.problems.push(problem);
                 }
                 Ok(config) => self.take(config),

@@ -29,7 +29,7 @@ use std::time::Duration;
 use host::Checkpoint;
 use kubelet::deviceplugin::{DevicePluginOptions, Empty, REGISTER, RegisterRequest, VERSION};
 use kubelet::{CallError, Stop, serve, stopper};
-use model::ResourceName;
+use model::{ResourceName, with_causes};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -92,7 +92,7 @@ impl Endpoint {
                     }
                 }
                 Err(error) => {
-                    let fault = chain(&error);
+                    let fault = with_causes(&error);
                     if self.board.set_fault(Some(fault.clone())) {
                         warn!(resource = %self.resource, error = fault, "pool not served");
                     }
@@ -216,7 +216,7 @@ impl Endpoint {
                         }
                         Err(error) => {
                             self.board.refusals.add();
-                            let fault = chain(&error);
+                            let fault = with_causes(&error);
                             if self.board.set_fault(Some(fault.clone())) {
                                 warn!(resource = %self.resource, error = fault, "not registered");
                             }
@@ -260,18 +260,6 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// Writes an error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Waits that double.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kubelet::{CallError, Stopper, stopper};
-use model::{Inventory, ResourceName};
+use model::{Inventory, ResourceName, with_causes};
 use policy::pool::overlaps;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::board::Board;
 use crate::config::Configuration;
-use crate::endpoint::{Asker, Endpoint, Look, Shared, chain};
+use crate::endpoint::{Asker, Endpoint, Look, Shared};
 use crate::grant::{Delivery, NodeHas};
 use crate::http;
 use crate::options::{Dirs, Options, Registration};
@@ -213,7 +213,7 @@ impl Owner {
             Ok(devices) => beliefs.kubelet_said(devices, asked),
             Err(error) => {
                 debug!(
-                    error = chain(&error),
+                    error = with_causes(&error),
                     "kubelet not asked; its checkpoint is read"
                 );
                 beliefs.kubelet_wrote(&self.dirs);
@@ -316,7 +316,7 @@ impl Owner {
     fn listed(&mut self, listed: Result<Vec<PodDevice>, CallError>, asked: std::time::Instant) {
         match listed {
             Ok(devices) => self.beliefs().kubelet_said(devices, asked),
-            Err(error) => debug!(error = chain(&error), "kubelet not asked"),
+            Err(error) => debug!(error = with_causes(&error), "kubelet not asked"),
         }
         self.publish();
     }
@@ -339,7 +339,7 @@ impl Owner {
                 None
             }
             Err(error) => {
-                let fault = chain(&error);
+                let fault = with_causes(&error);
                 warn!(error = fault, "host not seen; what was seen before stays");
                 Some(fault)
             }
@@ -388,7 +388,7 @@ impl Owner {
             .outputs
             .follow(snapshot)
             .iter()
-            .map(|error| chain(error))
+            .map(|error| with_causes(error))
             .collect();
         self.unwritten = !faults.is_empty();
         // A directory that cannot be written is one trouble, however many devices there are.

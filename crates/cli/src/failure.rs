@@ -93,17 +93,6 @@ impl Failure {
     }
 }
 
-/// Writes an error with its causes, as one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
 /// Keeps the second and later lines of a message below its first.
 fn indented(text: impl Display) -> String {
     text.to_string().trim_end().replace('\n', "\n  ")

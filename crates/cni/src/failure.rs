@@ -1,9 +1,7 @@
 //! Why a call failed: one number for the runtime, one code and one remedy for people.
 
-use std::error::Error;
-
 use api::cni::{CniVersion, ErrorNumber, ErrorObject};
-use model::{Code, Explain};
+use model::{Code, Explain, with_causes};
 
 /// A call that failed.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ impl Failure {
         Self {
             number,
             code: error.code(),
-            message: chain(error),
+            message: with_causes(error),
             remedy: error.remedy(),
         }
     }
@@ -109,18 +107,6 @@ impl Failure {
         };
         ErrorObject::new(version, self.number, plain(&self.message), plain(&details))
     }
-}
-
-/// Writes an error with its causes, each once.
-fn chain(error: &dyn Explain) -> String {
-    let mut text = error.to_string();
-    let mut cause: Option<&dyn Error> = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Gives a code its number in the CNI specification.

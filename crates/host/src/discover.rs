@@ -36,7 +36,9 @@ mod vfio;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Code, DiscoverError, Holder, IfIndex, Inventory, PciAddress, PfFacts, Role, Scope};
+use model::{
+    Code, DiscoverError, Holder, IfIndex, Inventory, PciAddress, PfFacts, Role, Scope, with_causes,
+};
 use netlink::Link;
 use serde::Deserialize;
 
@@ -154,7 +156,7 @@ fn look(
     if holders::netdevs_may_be_elsewhere(&scan, aim) || uppers.may_be_elsewhere(&scan, aim) {
         let (namespaces, errors) = queries.elsewhere(root);
         for error in errors {
-            scan.notes.gap("network namespaces", error.chain());
+            scan.notes.gap("network namespaces", with_causes(&error));
         }
         uppers.add_elsewhere(&namespaces);
         netdevs::add_elsewhere(&mut scan, namespaces);
@@ -162,7 +164,7 @@ fn look(
     ask_pfs(root, &mut scan, queries, aim);
     let rdma_netns = if is_of_rdma(&scan, aim) {
         queries.rdma_netns().unwrap_or_else(|error| {
-            scan.notes.gap("rdma", error.chain());
+            scan.notes.gap("rdma", with_causes(&error));
             None
         })
     } else {
@@ -170,7 +172,7 @@ fn look(
     };
     let node_uses = match aim.functions {
         None => queries.node_uses().unwrap_or_else(|error| {
-            scan.notes.gap("routes and addresses", error.chain());
+            scan.notes.gap("routes and addresses", with_causes(&error));
             BTreeMap::new()
         }),
         Some(_) => aim
@@ -242,7 +244,7 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, aim:
             continue;
         }
         facts.eswitch = queries.eswitch(address).unwrap_or_else(|error| {
-            scan.notes.gap(address, error.chain());
+            scan.notes.gap(address, with_causes(&error));
             None
         });
         if let (Some(_), Some(index)) = (facts.eswitch, index) {
@@ -250,7 +252,7 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, aim:
         }
         let firmware = queries.firmware(address, netdev.as_ref());
         let firmware = firmware.unwrap_or_else(|error| {
-            scan.notes.gap(address, error.chain());
+            scan.notes.gap(address, with_causes(&error));
             Firmware::default()
         });
         (facts.firmware, facts.ddp) = (firmware.version, firmware.ddp);
@@ -266,11 +268,11 @@ fn ask_switch(
     queries: &mut dyn Queries,
 ) {
     facts.steering = queries.steering(pf).unwrap_or_else(|error| {
-        notes.gap(pf, error.chain());
+        notes.gap(pf, with_causes(&error));
         None
     });
     facts.tc_offload = queries.tc_offload(pf, netdev).unwrap_or_else(|error| {
-        notes.gap(pf, error.chain());
+        notes.gap(pf, with_causes(&error));
         None
     });
 }

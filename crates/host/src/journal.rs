@@ -11,13 +11,12 @@
 //! cannot be written later stops nobody half way, and [`Journal::end`] tells of it.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use model::{PciAddress, PfPlan, PlannedStep, Step, StepError};
+use model::{PciAddress, PfPlan, PlannedStep, Step, StepError, with_causes};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -214,7 +213,7 @@ impl Journal {
         self.append(&Line::Failed {
             pf,
             step,
-            error: chain(fault),
+            error: with_causes(fault),
             code: Some(fault.code.to_string()),
         });
     }
@@ -248,17 +247,6 @@ impl Journal {
             fault.get_or_insert(error);
         }
     }
-}
-
-/// Writes an error with its causes.
-fn chain(error: &StepError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Takes room on the disk behind what is written. Where a file system cannot do that, the lines are

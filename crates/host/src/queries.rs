@@ -54,18 +54,6 @@ impl QueryError {
             source: source.into(),
         }
     }
-
-    /// Writes the error and its sources on one line, for a gap.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
-    }
 }
 
 /// The netdevs of one other network namespace.

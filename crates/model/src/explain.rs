@@ -1,5 +1,6 @@
 //! Stable codes and remedies of errors that people see.
 
+use std::error::Error;
 use std::fmt;
 
 /// Stable name of a kind of trouble, in kebab case, such as `vf-in-use`.
@@ -30,7 +31,7 @@ impl fmt::Display for Code {
 }
 
 /// An error that a person or a program outside acts on.
-pub trait Explain: std::error::Error {
+pub trait Explain: Error {
     /// Returns the stable code.
     fn code(&self) -> Code;
 
@@ -38,4 +39,17 @@ pub trait Explain: std::error::Error {
     fn remedy(&self) -> Option<String> {
         None
     }
+}
+
+/// Writes an error with its causes, as one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

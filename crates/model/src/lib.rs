@@ -41,7 +41,7 @@ pub use desired::{
     Desired, NetFilter, NicSelector, NodePolicy, Origin, PfDesired, PfNameSelector, VfDriver,
     VfGroup,
 };
-pub use explain::{Code, Explain};
+pub use explain::{Code, Explain, with_causes};
 pub use guids::{GuidPf, GuidPool, GuidRule};
 pub use host::{DiscoverError, Host, Scope, StepError};
 pub use ids::{DriverName, Guid, IfIndex, IfName, IommuGroup, MacAddr, NumaNode};

@@ -16,13 +16,12 @@ use kubelet::registration::{
     DEVICE_PLUGIN, GET_INFO, NOTIFY, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
 };
 use kubelet::{Code, Handler, Reply, Status, Stop};
-use model::{DeviceId, PciAddress, ResourceName};
+use model::{DeviceId, PciAddress, ResourceName, with_causes};
 use policy::pool::prefer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::chain;
 use crate::board::PoolBoard;
 use crate::grant::{Delivery, Grant, GrantError, grant};
 use crate::options::Dirs;
@@ -317,7 +316,7 @@ impl PoolHandler {
         let checkpoints = self.shared.checkpoints.as_ref();
         checkpoints.passed(Checkpoint::Given);
         write_for(&self.shared.dirs, pool, &granted, &snapshot, checkpoints).map_err(|error| {
-            let text = chain(&error);
+            let text = with_causes(&error);
             warn!(resource = %self.resource, error = text, "devices not given");
             Status::new(Code::INTERNAL, text)
         })?;

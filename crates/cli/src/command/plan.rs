@@ -1,12 +1,12 @@
 //! `virtfn plan`: what policies would change on a host. Nothing is changed.
 
 use host::{HostRoot, PfLedger, SeenUplinks, UplinksError, see_uplinks};
-use model::{Explain, Inventory};
+use model::{Explain, Inventory, with_causes};
 use policy::{Decision, check, check_uplinks, render_decision};
 
 use super::wanted::{Wanted, circumstances, recorded_state};
 use crate::args::{PlanArgs, PlanOutput};
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::sight::{Place, Sight};
 use crate::ui::Ui;
 use crate::view::{RefusalView, plan_view};

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use agent::PodDevice;
 use api::deviceplugin::{ReadConfigError, read_config};
-use model::{Code, DeviceId, Explain, Inventory, Pool, ResourceName};
+use model::{Code, DeviceId, Explain, Inventory, Pool, ResourceName, with_causes};
 use policy::pool::{
     DeviceStory, Held, Offered, PoolStory, PoolVerdict, explain_device, explain_pool, offer,
 };
 
 use crate::args::PoolArgs;
-use crate::failure::{Failure, with_causes};
+use crate::failure::Failure;
 use crate::sight::Place;
 use crate::ui::Ui;
 use crate::view::{

@@ -15,11 +15,11 @@ use std::fmt::Display;
 
 use api::crd::SriovNetworkNodeStateStatus;
 use host::{AskedReboots, FailedStep, LastApply};
-use model::{Code, Desired, Explain, Inventory, PciAddress, RebootReason};
+use model::{Code, Desired, Explain, Inventory, PciAddress, RebootReason, with_causes};
 use policy::{Decision, PfStanding};
 
 use crate::args::{StatusArgs, StatusOutput};
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::ui::Ui;
 use crate::workplace::Site;
 pub(super) use render::ago;

@@ -233,7 +233,7 @@ mod tests {
             search.look_into(&namespace, "/proc/self/ns/net".to_owned());
         }
         assert_eq!((search.found.len(), search.errors.len()), (0, 1));
-        let said = search.errors[0].chain();
+        let said = model::with_causes(&search.errors[0]);
         assert!(said.contains("more than 0"), "{said}");
     }
 
