@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use crate::support::*;
 
 /// More checkpoints than any operation here has; reaching it means that the counting is broken.
-const MOST: u32 = 100;
+pub(crate) const MOST: u32 = 100;
 
 /// Runs `virtfn --kill-at N …` for N = 1, 2 … until it gets through alive; after each death
 /// `check` sees what is left and brings the host back for the next round.
@@ -19,22 +19,28 @@ pub(crate) fn kill_at_each(
 ) {
     for at in 1..MOST {
         prepare();
-        let number = at.to_string();
-        let mut all = vec!["--kill-at", number.as_str()];
-        all.extend(arguments);
-        let output = virtfn_command(&all).output().expect("virtfn starts");
-        if output.status.signal() != Some(9) {
-            assert!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+        if !dies_at(arguments, at) {
             assert!(at > 3, "only {} checkpoints were passed", at - 1);
             return;
         }
         check(at);
     }
     panic!("{arguments:?} passed {MOST} checkpoints");
+}
+
+/// Runs `virtfn --kill-at N …`, and returns whether it got as far as that checkpoint; otherwise it succeeds.
+pub(crate) fn dies_at(arguments: &[&str], at: u32) -> bool {
+    let number = at.to_string();
+    let mut all = vec!["--kill-at", number.as_str()];
+    all.extend(arguments);
+    let output = virtfn_command(&all).output().expect("virtfn starts");
+    let is_dead = output.status.signal() == Some(9);
+    assert!(
+        is_dead || output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    is_dead
 }
 
 /// Detaches the VF; there may be nothing to detach, before the first change or after the last.
