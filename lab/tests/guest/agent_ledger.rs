@@ -22,6 +22,14 @@ async fn begin(dir: &Path) -> (FakeKubelet, Agent) {
 /// Each way to take a VF outside Kubernetes, and to give it back.
 type Door = (fn(), fn());
 
+/// Puts a macvlan of a container on the VF, or a VLAN of the node's own.
+fn put_on_vf(kind: &[&str], place: &[&str]) {
+    let on = netdev(VF0);
+    run("ip", &["link", "set", &on, "up"]);
+    let link = ["link", "add", "link", &on, "name", "over"];
+    run("ip", &[&link, place, &["type"], kind].concat());
+}
+
 fn cni(command: &str) {
     let call = call(command, "c1", "/run/netns/blue", &sriov(&json!({})));
     call.make().ok();
@@ -32,12 +40,20 @@ fn a_vf_that_is_held_outside_kubernetes_is_not_offered_until_it_is_back() {
     let _machine = Machine::with_vfs(2);
     let dir = place("ledger");
     let _blue = Namespace::new("blue");
-    let doors: [Door; 2] = [
+    let doors: [Door; 4] = [
         (
             || drop(virtfn(&["attach", VF0, "--netns", "blue"]).ok()),
             || drop(virtfn(&["detach", VF0]).ok()),
         ),
         (|| cni("ADD"), || cni("DEL")),
+        (
+            || put_on_vf(&["vlan", "id", "40"], &[]),
+            || drop(run("ip", &["link", "delete", "over"])),
+        ),
+        (
+            || put_on_vf(&["macvlan"], &["netns", "blue"]),
+            || drop(run("ip", &["-n", "blue", "link", "delete", "over"])),
+        ),
     ];
     block_on(async {
         let (kubelet, _agent) = begin(&dir).await;

@@ -319,6 +319,34 @@ fn a_vf_that_is_held_outside_kubernetes_is_not_offered() {
 }
 
 #[test]
+fn a_vf_that_carries_something_of_somebodys_is_offered_only_when_it_is_meant() {
+    let mut seen = two_pfs();
+    hold(&mut seen, IGB_VFS[0], HolderKind::Host);
+    let (free, all) = ("0000:01:10.2 0000:01:10.4", IGB_VFS.join(" "));
+    let complete = held_by_pods("intel.com/other", &[]);
+    let broad = pool("a", vec![pf_names(&["ens1"])]);
+    let meant = Pool {
+        offer_used_by_node: true,
+        ..broad.clone()
+    };
+    let vfs = IGB_VFS.map(|vf| parsed(vf)).to_vec();
+    let named = pool("a", vec![Filter::PciAddresses(vfs)]);
+    let of_a_pod = held_by_pods("intel.com/a", &IGB_VFS[..1]);
+    let table = [
+        (&broad, &complete, free),
+        // What is on it may be of the pod that has it.
+        (&broad, &Held::default(), &all),
+        (&broad, &of_a_pod, &all),
+        (&meant, &complete, &all),
+        (&named, &complete, &all),
+    ];
+    for (pool, held, expected) in table {
+        let offer = offer(std::slice::from_ref(pool), &seen, held);
+        assert_eq!(text(&offer), format!("intel.com/a: {expected}\n"));
+    }
+}
+
+#[test]
 fn health_follows_the_link_of_the_pf_only_when_asked() {
     let down = igb("0000:01:00.0", "ens1").netdev(|netdev| netdev.oper = OperState::Down);
     let seen = inventory([down.with_vfs(1)]);

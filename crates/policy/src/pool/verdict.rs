@@ -151,14 +151,14 @@ fn exclusion(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Option<Excl
             return Some(Exclusion::HasVfs(vfs));
         }
     }
-    if pool.kind == PoolKind::Net
-        && !pool.offer_used_by_node
-        && !is_named(pool, candidate)
-        && let Some(exclusion) = used_by_node(candidate)
-    {
+    let spares_node =
+        pool.kind == PoolKind::Net && !pool.offer_used_by_node && !is_named(pool, candidate);
+    if spares_node && let Some(exclusion) = used_by_node(candidate) {
         return Some(exclusion);
     }
-    held_outside(candidate, held).map(Exclusion::Held)
+    let holder = held_outside(candidate, held)?;
+    let matters = spares_node || holder.kind != HolderKind::Host;
+    matters.then_some(Exclusion::Held(holder))
 }
 
 /// Does the pool name the device by its address? Who does that means it.
@@ -206,14 +206,14 @@ fn held_outside(candidate: &Candidate<'_>, held: &Held) -> Option<Holder> {
     let holder = candidate.function.vf()?.holder.as_ref()?;
     let outside = match holder.kind {
         HolderKind::Attach | HolderKind::Docker | HolderKind::Claim => true,
-        // The CNI plugin works for pods, of which the kubelet knows, and for containers of others.
+        // The CNI plugin works for pods, of which the kubelet knows, and for containers of others. A pod
+        // may also have something on its VF, which then counts as used by the host.
         HolderKind::Cni
         | HolderKind::Namespace
         | HolderKind::Vfio
         | HolderKind::Device
+        | HolderKind::Host
         | HolderKind::Unknown => held.complete,
-        // The pool says by itself whether it offers what the node uses.
-        HolderKind::Host => false,
     };
     outside.then(|| holder.clone())
 }
