@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use api::deviceplugin::{Config, read_config};
 use model::{Explain as _, Pool, ResourceName, with_causes};
+use rustix::fs::{Mode, OFlags};
 use tracing::{info, warn};
 
 use crate::grant::Delivery;
@@ -117,8 +118,11 @@ impl Configuration {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // A FIFO would keep everything waiting for whoever writes to it.
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut bytes = Vec::new();
-    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    file.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

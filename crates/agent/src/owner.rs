@@ -126,7 +126,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     if registration == Registration::Watcher {
         watched.push(options.dirs.watched());
     }
-    let files = watch_files(watched).map_err(starting("watch files"))?;
+    let files = watch_files(watched);
     let (publish, snapshot) = watch::channel(Arc::default());
     let (looks, asked) = mpsc::channel(LOOKS);
     let board = Arc::new(Board::default());

@@ -218,11 +218,20 @@ fn listen(
 ///
 /// Which directory changed is not told: inotify gives one watch for two paths to a directory, and looking
 /// at all of them again costs a few system calls.
-pub(crate) fn watch_files(dirs: Vec<PathBuf>) -> io::Result<Arc<Word>> {
+///
+/// A node gives out few watchers (`fs.inotify.max_user_instances`), and others may have them all. The look
+/// of every minute does without, so this is no reason not to serve.
+pub(crate) fn watch_files(dirs: Vec<PathBuf>) -> Arc<Word> {
+    let changed = Arc::new(Word::default());
+    if let Err(error) = watch_on_thread(dirs, Arc::clone(&changed)) {
+        warn!(%error, "files are not watched, and looked at every minute");
+    }
+    changed
+}
+
+fn watch_on_thread(dirs: Vec<PathBuf>, told: Arc<Word>) -> io::Result<()> {
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC)?;
     let mut armed = arm(inotify.as_fd(), &dirs);
-    let changed = Arc::new(Word::default());
-    let told = Arc::clone(&changed);
     let listen = move || {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&inotify, &mut buffer);
@@ -242,8 +251,7 @@ pub(crate) fn watch_files(dirs: Vec<PathBuf>) -> io::Result<Arc<Word>> {
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    // The look of every minute goes on; this is no reason to give up serving.
-                    warn!(%error, "files are not watched any more");
+                    warn!(%error, "files are not watched any more, and looked at every minute");
                     return;
                 }
             }
@@ -252,7 +260,7 @@ pub(crate) fn watch_files(dirs: Vec<PathBuf>) -> io::Result<Arc<Word>> {
     std::thread::Builder::new()
         .name("files".to_owned())
         .spawn(listen)?;
-    Ok(changed)
+    Ok(())
 }
 
 /// Returns the VF of a record by the name of its file, or by that of the next version of it.

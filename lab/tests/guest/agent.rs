@@ -219,6 +219,45 @@ fn a_pool_follows_the_link_of_its_pf_when_it_asks_for_it() {
     });
 }
 
+/// How many watchers of files a user may have; put back as it was.
+struct Watchers(String);
+
+impl Watchers {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+
+    fn none() -> Self {
+        let before = fs::read_to_string(Self::LIMIT).expect("every kernel has it");
+        fs::write(Self::LIMIT, "0").expect("we are root");
+        Self(before)
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        fs::write(Self::LIMIT, &self.0).expect("we are root");
+    }
+}
+
+#[test]
+fn a_node_whose_watchers_others_have_is_served() {
+    let _machine = Machine::with_vfs(2);
+    let dir = place("watchers");
+    let _none = Watchers::none();
+    block_on(async {
+        let kubelet = FakeKubelet::start(&dir.join("kubelet"));
+        let agent = Agent::start(&dir, POOLS, &[]);
+        kubelet
+            .until("intel.com/net", |known| healthy(known) == 2)
+            .await;
+        assert!(agent.log().contains("files are not watched"));
+        fs::write(dir.join("config.json"), POOLS.replace("net", "more")).expect("/tmp is writable");
+        run("kill", &["-s", "HUP", &agent.child.id().to_string()]);
+        kubelet
+            .until("intel.com/more", |known| healthy(known) == 2)
+            .await;
+    });
+}
+
 #[test]
 fn a_killed_agent_is_followed_by_one_that_offers_the_same() {
     let machine = Machine::with_vfs(3);

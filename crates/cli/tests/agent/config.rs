@@ -1,5 +1,7 @@
+use std::fs;
+
 use super::fake_kubelet::{FakeKubelet, sockets};
-use super::running::{Place, begin, pools};
+use super::running::{Place, begin, make_fifo, pools};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_take_effect_without_a_restart() {
@@ -45,6 +47,26 @@ async fn a_bad_file_is_told_and_the_good_one_stays_in_force() {
     assert_eq!(kubelet.known("intel.com/a").unwrap().devices.len(), 3);
     place.config(&pools(&["a"]));
     agent.page_until("/readyz", |status, _| status == 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_file_is_told_and_holds_nobody_up() {
+    let place = Place::of("mlx5-switchdev");
+    let (kubelet, agent) = begin(&place).await;
+    let file = place.path("config/config.json");
+    fs::remove_file(&file).unwrap();
+    make_fifo(&file);
+    agent.page_until("/readyz", |status, body| {
+        status == 503 && body.contains("no JSON")
+    });
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    agent.page_until("/readyz", |_, body| body.contains("Is a directory"));
+    assert_eq!(kubelet.known("intel.com/a").unwrap().devices.len(), 3);
+    fs::remove_dir(&file).unwrap();
+    place.config(&pools(&["a"]));
+    agent.page_until("/readyz", |status, _| status == 200);
+    agent.end();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,9 +84,7 @@ impl Place {
 
     /// Lets tests play the kernel of the recorded host; said before an agent starts.
     pub(crate) fn with_kernel(self) -> Self {
-        let fifo = self.path("root/netlink/events");
-        let made = Command::new("mkfifo").arg(fifo).status().unwrap();
-        assert!(made.success());
+        make_fifo(&self.path("root/netlink/events"));
         self
     }
 
@@ -161,6 +159,11 @@ impl Place {
             log: self.path(log),
         }
     }
+}
+
+pub(crate) fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
 }
 
 /// Returns a configuration with pools of these names, all of the same devices.
