@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::board::Board;
-use crate::snapshot::Snapshot;
+use crate::endpoint::Shared;
 
 /// Most connections at once: a probe, a scraper and some people.
 const MOST_CONNECTIONS: usize = 16;
@@ -34,21 +33,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Answers until the task is ended.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    board: Arc<Board>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-) {
+pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    let (board, snapshot) = (Arc::clone(&board), snapshot.clone());
+                    let (board, shared) = (Arc::clone(&board), Arc::clone(&shared));
                     connections.spawn(async move {
                         // A client that is slow or gone is nobody's business.
-                        let _ended = timeout(PATIENCE, answer(stream, &board, &snapshot)).await;
+                        let _ended = timeout(PATIENCE, answer(stream, &board, &shared)).await;
                     });
                 }
                 // Out of descriptors: the client stays queued.
@@ -58,11 +53,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(
-    mut stream: TcpStream,
-    board: &Board,
-    snapshot: &watch::Receiver<Arc<Snapshot>>,
-) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, board: &Board, shared: &Shared) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut part = [0; 1024];
@@ -73,8 +64,7 @@ async fn answer(
         head.extend_from_slice(part.get(..read).unwrap_or_default());
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let snapshot = Arc::clone(&snapshot.borrow());
-    let (status, body) = respond(&String::from_utf8_lossy(line), board, &snapshot);
+    let (status, body) = respond(&String::from_utf8_lossy(line), board, shared);
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
@@ -86,7 +76,7 @@ async fn answer(
 }
 
 /// Answers one request line.
-fn respond(line: &str, board: &Board, snapshot: &Snapshot) -> (&'static str, String) {
+fn respond(line: &str, board: &Board, shared: &Shared) -> (&'static str, String) {
     let mut words = line.split(' ');
     if words.next() != Some("GET") {
         return ("405 Method Not Allowed", "only GET\n".to_owned());
@@ -98,8 +88,8 @@ fn respond(line: &str, board: &Board, snapshot: &Snapshot) -> (&'static str, Str
             troubles if troubles.is_empty() => ("200 OK", "ok\n".to_owned()),
             troubles => ("503 Service Unavailable", troubles.join("\n") + "\n"),
         },
-        "/metrics" => ("200 OK", board.metrics(snapshot)),
-        "/debug/state" => ("200 OK", state(board, snapshot)),
+        "/metrics" => ("200 OK", board.metrics(&shared.current())),
+        "/debug/state" => ("200 OK", state(board, shared)),
         _ => {
             let known = "/healthz /readyz /metrics /debug/state\n";
             ("404 Not Found", known.to_owned())
@@ -108,7 +98,10 @@ fn respond(line: &str, board: &Board, snapshot: &Snapshot) -> (&'static str, Str
 }
 
 /// Writes what the agent knows, for people.
-fn state(board: &Board, snapshot: &Snapshot) -> String {
+fn state(board: &Board, shared: &Shared) -> String {
+    let snapshot = shared.current();
+    // What was given away since the snapshot was made counts too.
+    let held = shared.beliefs().held();
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
     for trouble in board.troubles() {
@@ -123,7 +116,7 @@ fn state(board: &Board, snapshot: &Snapshot) -> String {
         );
         for (id, device) in &offer.devices {
             let numa = device.numa.map_or("-".to_owned(), |numa| numa.to_string());
-            let held = match snapshot.held.resource_of(id) {
+            let held = match held.resource_of(id) {
                 Some(_) => ", held by a pod",
                 None => "",
             };

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kubelet::{CallError, Stopper, stopper};
@@ -131,10 +131,6 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     let (looks, asked) = mpsc::channel(LOOKS);
     let board = Arc::new(Board::default());
     let mut tasks = JoinSet::new();
-    if let Some(address) = options.listen {
-        let listener = http::bind(address).map_err(starting(format!("listen on {address}")))?;
-        tasks.spawn(http::serve(listener, Arc::clone(&board), snapshot.clone()));
-    }
     let shared = Arc::new(Shared {
         dirs: options.dirs.clone(),
         delivery,
@@ -144,6 +140,11 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         beliefs: Mutex::new(Beliefs::default()),
         checkpoints: Arc::clone(&options.checkpoints),
     });
+    if let Some(address) = options.listen {
+        let listener = http::bind(address).map_err(starting(format!("listen on {address}")))?;
+        let (board, shared) = (Arc::clone(&board), Arc::clone(&shared));
+        tasks.spawn(http::serve(listener, board, shared));
+    }
     let mut owner = Owner {
         registration,
         scanner,
@@ -208,7 +209,7 @@ impl Owner {
     async fn first_beliefs(&mut self) {
         let asked = std::time::Instant::now();
         let listed = pod_devices(&self.dirs.kubelet).await;
-        let mut beliefs = self.beliefs();
+        let mut beliefs = self.shared.beliefs();
         match listed {
             Ok(devices) => beliefs.kubelet_said(devices, asked),
             Err(error) => {
@@ -219,11 +220,6 @@ impl Owner {
                 beliefs.kubelet_wrote(&self.dirs);
             }
         }
-    }
-
-    fn beliefs(&self) -> std::sync::MutexGuard<'_, Beliefs> {
-        let beliefs = self.shared.beliefs.lock();
-        beliefs.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn live(
@@ -315,7 +311,7 @@ impl Owner {
 
     fn listed(&mut self, listed: Result<Vec<PodDevice>, CallError>, asked: std::time::Instant) {
         match listed {
-            Ok(devices) => self.beliefs().kubelet_said(devices, asked),
+            Ok(devices) => self.shared.beliefs().kubelet_said(devices, asked),
             Err(error) => debug!(error = with_causes(&error), "kubelet not asked"),
         }
         self.publish();
@@ -354,7 +350,7 @@ impl Owner {
         if !self.started {
             return;
         }
-        let held = self.beliefs().held();
+        let held = self.shared.beliefs().held();
         let before = Arc::clone(&self.publish.borrow());
         let same = Arc::ptr_eq(&before.seen, &self.seen)
             && Arc::ptr_eq(&before.pools, &self.config.pools)
@@ -482,7 +478,7 @@ fn tell_overlaps(snapshot: &Snapshot) {
             owner = %overlap.owner,
             devices = overlap.devices.len(),
             first,
-            "two pools claim the same devices; the one that is earlier in the file has them"
+            "two pools claim the same devices; the earlier one in the file has them, or that of a pod"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use host::{Checkpoint, Checkpoints, HostRoot};
@@ -60,8 +60,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn current(&self) -> Arc<Snapshot> {
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
+    }
+
+    pub(crate) fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
+        // Nobody panics while holding it, and what is in it would still be true.
+        self.beliefs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at devices again; what is known stays when that takes too long.
@@ -309,10 +314,8 @@ impl PoolHandler {
         let delivery = self.shared.delivery;
         // Held from now on, so that no update in between takes them off the list.
         let ids: Vec<DeviceId> = granted.devices.iter().map(|(id, _)| id.clone()).collect();
-        let beliefs = self.shared.beliefs.lock();
-        beliefs
-            .unwrap_or_else(PoisonError::into_inner)
-            .gave(&self.resource, &ids, Instant::now());
+        let now = Instant::now();
+        self.shared.beliefs().gave(&self.resource, &ids, now);
         let checkpoints = self.shared.checkpoints.as_ref();
         checkpoints.passed(Checkpoint::Given);
         write_for(&self.shared.dirs, pool, &granted, &snapshot, checkpoints).map_err(|error| {

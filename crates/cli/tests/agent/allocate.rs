@@ -26,6 +26,11 @@ async fn containers_get_their_devices_and_files() {
         .await
         .unwrap();
     assert_eq!(answer.envs["PCIDEVICE_INTEL_COM_USER"], "0000:01:10.6");
+    let state = agent.get("/debug/state").1;
+    assert!(
+        state.contains("0000:01:10.6 healthy, selector 0, numa -, held by a pod"),
+        "{state}"
+    );
     let nodes: Vec<&str> = answer
         .devices
         .iter()
@@ -54,11 +59,6 @@ async fn containers_get_their_devices_and_files() {
     ] {
         assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
     }
-    let state = agent.get("/debug/state").1;
-    assert!(
-        state.contains("0000:01:10.6 healthy, selector 0, numa -, held by a pod"),
-        "{state}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
