@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Fa
     let name = match args.object.as_slice() {
         [kind, name] if kind == "pool" => return pool(name, args, &site, ui),
         [kind, name] if kind == "vf" => name,
-        [name] => name,
+        [name] if name != "vf" && name != "pool" => name,
         _ => return Err(Failure::input(NoObject)),
     };
     if let Ok(part) = name.parse() {
@@ -63,7 +63,12 @@ fn sub_function(
 ) -> Result<(), Failure> {
     let pools = pools(args, site, ui)?.ok_or_else(|| Failure::input(NoConfig))?;
     let head = format!("sub-function {part}\n");
-    told(&DeviceId::Aux(part), &head, None, Some(&pools), args, ui)
+    let is_here = pools.seen.sub_functions.contains_key(&part);
+    let device = DeviceId::Aux(part);
+    if !is_here && pools.container_of(&device).is_none() {
+        return Err(Failure::input(NoPart { device }));
+    }
+    told(&device, &head, None, Some(&pools), args, ui)
 }
 
 fn told(
@@ -112,12 +117,29 @@ fn pool(name: &str, args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), 
 
 /// The two words name nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("two words are `vf` and a VF, or `pool` and a pool")]
+#[error("neither `vf` and a VF nor `pool` and a pool")]
 struct NoObject;
 
 impl Explain for NoObject {
     fn code(&self) -> Code {
         Code::new("bad-option")
+    }
+}
+
+/// The host has no such sub-function, and no container either.
+#[derive(Debug, thiserror::Error)]
+#[error("no sub-function {device}")]
+struct NoPart {
+    device: DeviceId,
+}
+
+impl Explain for NoPart {
+    fn code(&self) -> Code {
+        Code::new("no-such-sub-function")
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some("`ls /sys/bus/auxiliary/devices` shows those of this host".to_owned())
     }
 }
 
@@ -265,11 +287,11 @@ fn render(vf: PciAddress, record: Option<&Record>, now: u64) -> String {
     };
     let when = |at: u64| ago(now.saturating_sub(at));
     let Some(record) = record else {
-        say(&format!("vf {vf}: nobody had it yet"));
+        say(&format!("vf {vf}: nothing in its journal"));
         return text;
     };
     match &record.claim {
-        None => say(&format!("vf {vf}: free")),
+        None => say(&format!("vf {vf}: nobody has it by its journal")),
         Some(claim) => {
             let netns = claim.netns.as_ref();
             let place = netns.map_or(String::new(), |netns| format!(", in namespace {netns}"));
@@ -356,8 +378,11 @@ mod tests {
     }
 
     #[test]
-    fn a_vf_without_a_record_was_never_held() {
+    fn a_journal_with_nothing_in_it_does_not_say_that_the_vf_is_free() {
         let vf = "0000:01:10.0".parse().unwrap();
-        assert_eq!(render(vf, None, 0), "vf 0000:01:10.0: nobody had it yet\n");
+        assert_eq!(
+            render(vf, None, 0),
+            "vf 0000:01:10.0: nothing in its journal\n"
+        );
     }
 }

@@ -9,15 +9,20 @@ use super::trouble::hung_kubelet;
 const VF: &str = "0000:08:00.3";
 
 /// Runs `virtfn` on the recorded host of a test.
-fn virtfn(place: &Place, arguments: &[&str]) -> (String, String) {
+fn output(place: &Place, arguments: &[&str]) -> Output {
     let path = |name: &str| place.path(name).to_string_lossy().into_owned();
-    let output: Output = Command::new(env!("CARGO_BIN_EXE_virtfn"))
+    Command::new(env!("CARGO_BIN_EXE_virtfn"))
         .args(arguments)
         .args(["--state", &path("root")])
         .args(["--config", &path("config/config.json")])
         .args(["--kubelet-dir", &path("kubelet")])
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// The same, where it succeeds: what it writes to both streams.
+fn virtfn(place: &Place, arguments: &[&str]) -> (String, String) {
+    let output = output(place, arguments);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
@@ -60,5 +65,30 @@ fn without_a_kubelet_that_answers_the_rest_is_told() {
         let told = err.contains("which pod has what is not known") && err.contains(why);
         assert!(told, "{why}: {err}");
         hung.get_or_insert_with(|| hung_kubelet(&place));
+    }
+}
+
+#[test]
+fn a_name_of_nothing_is_bad_input() {
+    let place = Place::of("mlx5-switchdev");
+    place.config(&pools(&["a"]));
+    let table = [
+        (&["vf", "0000:99:00.0"][..], "no-such-vf"),
+        (&["vf", "0000:08:00.0"], "not-a-vf"),
+        (&["vf", "mlx5_core.sf.99"], "no-such-sub-function"),
+        (&["mlx5_core.sf.99"], "no-such-sub-function"),
+        (&["pool", "b"], "no-such-pool"),
+        (&["pool"], "bad-option"),
+        (&["vf"], "bad-option"),
+    ];
+    for (words, code) in table {
+        let output = output(&place, &[&["explain"], words].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains(&format!("error[{code}]: ")),
+            "{words:?}: {told}"
+        );
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
     }
 }
