@@ -6,6 +6,7 @@
 mod kept;
 mod run;
 mod session;
+mod test;
 mod topology;
 mod ui;
 mod unseen;
@@ -31,6 +32,8 @@ enum Verb {
     Setup(SetupArgs),
     /// Boot machines, run a command, power off
     Run(Box<run::RunArgs>),
+    /// Boot machines that do not reach each other and run the tests of cargo test binaries in them
+    Test(Box<test::TestArgs>),
     /// Boot machines and open a shell on the first
     Shell(Box<run::ShellArgs>),
     /// Boot machines and keep them running
@@ -94,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Setup(args) => setup(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::Test(args) => test::test(&args),
         Verb::Shell(args) => run::shell(*args),
         Verb::Up(args) => kept::up(&args),
         Verb::Exec(args) => kept::exec(&args),

@@ -23,7 +23,7 @@ pub(crate) fn wires(topology: &Topology) -> Result<Vec<Vec<Option<OwnedFd>>>> {
     let mut ends: Vec<Vec<Option<OwnedFd>>> = (0..topology.machines).map(|_| Vec::new()).collect();
     for nic in &topology.nics {
         let segment = match nic {
-            Nic::Igb { .. } => segment(topology.machines).context("lay a wire between machines")?,
+            Nic::Igb { .. } => segments(topology).context("lay a wire between machines")?,
             Nic::User => Vec::new(),
         };
         let mut segment = segment.into_iter();
@@ -31,6 +31,19 @@ pub(crate) fn wires(topology: &Topology) -> Result<Vec<Vec<Option<OwnedFd>>>> {
             .for_each(|machine| machine.push(segment.next()));
     }
     Ok(ends)
+}
+
+/// One end for each machine: of a segment for all, or of one each.
+fn segments(topology: &Topology) -> Result<Vec<OwnedFd>> {
+    if !topology.apart {
+        return segment(topology.machines);
+    }
+    let alone = (0..topology.machines).map(|_| segment(1));
+    Ok(alone
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn segment(machines: usize) -> Result<Vec<OwnedFd>> {
@@ -88,5 +101,34 @@ fn copy(mut from: UnixStream, number: usize, to: &[Mutex<UnixStream>]) -> io::Re
                 .write_all(&frame)
                 .ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Sends a frame from the first of three machines; returns who got it.
+    fn hears(topology: &Topology) -> Vec<bool> {
+        let ends = wires(topology).unwrap().into_iter().flatten().flatten();
+        let mut ends: Vec<UnixStream> = ends.map(UnixStream::from).collect();
+        ends[0].write_all(&[0, 0, 0, 2, 8, 8]).unwrap();
+        ends.iter_mut()
+            .map(|end| {
+                // Long for who gets it at once; who gets nothing waits so long.
+                end.set_read_timeout(Some(Duration::from_millis(500)))
+                    .unwrap();
+                end.read_exact(&mut [0; 6]).is_ok()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn machines_hear_each_other_unless_they_are_apart() {
+        let topology = Topology::igb(3);
+        assert_eq!(hears(&topology), [false, true, true]);
+        assert_eq!(hears(&topology.apart()), [false, false, false]);
     }
 }

@@ -98,6 +98,11 @@ impl Lab {
     pub fn bundle(&self, why: &str) -> Result<PathBuf> {
         bundle::collect(&self.assets.cache, why, &self.machines)
     }
+
+    /// The same of one of them.
+    pub fn bundle_of(&self, machine: &Machine, why: &str) -> Result<PathBuf> {
+        bundle::collect(&self.assets.cache, why, std::slice::from_ref(machine))
+    }
 }
 
 impl Index<usize> for Lab {

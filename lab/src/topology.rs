@@ -17,6 +17,8 @@ pub struct Topology {
     pub machines: usize,
     /// NICs of each machine; NIC *n* of every machine is on the same wire.
     pub nics: Vec<Nic>,
+    /// Whether each machine is alone on its wires instead.
+    pub apart: bool,
     /// An NVMe controller with this many VFs.
     pub nvme_vfs: Option<u8>,
     /// Memory of each machine in MiB.
@@ -43,6 +45,7 @@ impl Topology {
         Self {
             machines,
             nics: Vec::new(),
+            apart: false,
             nvme_vfs: None,
             memory_mib: 1024,
             cpus: 1,
@@ -78,6 +81,13 @@ impl Topology {
     #[must_use]
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nics.push(nic);
+        self
+    }
+
+    /// Machines that do not reach each other.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 

@@ -6,7 +6,9 @@
     reason = "helpers of tests may panic as tests may"
 )]
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -117,6 +119,14 @@ fn check_status(output: &Output, status: i32) {
     );
 }
 
+/// The directory with logs of a failure, as a message names it.
+fn named_bundle(errors: &str) -> &Path {
+    let bundle = errors
+        .lines()
+        .find_map(|line| line.split_once("machines are in "));
+    Path::new(bundle.expect("a bundle is named").1)
+}
+
 #[test]
 fn run_passes_streams_and_status_and_names_the_bundle_of_a_failure() {
     let _turn = TURN.lock();
@@ -139,12 +149,7 @@ fn run_passes_streams_and_status_and_names_the_bundle_of_a_failure() {
     );
     let errors = text(&output.stderr);
     assert!(errors.contains("complaint\n"), "{errors}");
-    let bundle = errors
-        .lines()
-        .find_map(|line| line.split_once("machines are in "))
-        .expect("a bundle is named")
-        .1;
-    let bundle = Path::new(bundle);
+    let bundle = named_bundle(&errors);
     assert!(bundle.join("lab0/serial.log").exists() && bundle.join("lab0/state.txt").exists());
     std::fs::remove_dir_all(bundle).unwrap();
 }
@@ -172,6 +177,37 @@ fn run_on_all_names_the_lines_and_returns_the_first_failure() {
     let mut lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["lab0| lab0", "lab1| lab1", "lab2| lab2"]);
+}
+
+#[test]
+fn tests_are_shared_among_machines_and_all_run_although_one_fails() {
+    let _turn = TURN.lock();
+    // What `test` asks of a cargo test binary.
+    let script = r#"#!/bin/sh
+case "$*" in
+  --list*) printf '%s: test\n' list::a1 list::a2 kill::a3 kill::b;;
+  *) echo "$GREETING $*"; case "$*" in *kill*) exit 101;; esac;;
+esac
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let binary = dir.path().join("guest-0123");
+    std::fs::write(&binary, script).unwrap();
+    std::fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let output = lab(&["test", "-m", "2", "-e", "GREETING=hi", "--filter", ":a"])
+        .arg(&binary)
+        .output()
+        .unwrap();
+    check_status(&output, 1);
+    let said = text(&output.stdout);
+    let mut said: Vec<_> = said.lines().collect();
+    said.sort_unstable();
+    let options = "hi --include-ignored --test-threads=1 --exact";
+    let expected = ["kill::a3", "list::a1 list::a2"].map(|tests| format!("{options} {tests}"));
+    assert_eq!(said, expected);
+    let errors = text(&output.stderr);
+    assert!(errors.contains("guest kill: failed"), "{errors}");
+    assert!(!errors.contains("guest list: failed"), "{errors}");
+    std::fs::remove_dir_all(named_bundle(&errors)).unwrap();
 }
 
 #[test]

@@ -103,13 +103,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             topology.machines
         );
     }
-    let boot = Boot {
-        choice: args.topology.choice(),
-        say: &ui::say,
-        ..Boot::default()
-    };
-    unseen::warn();
-    let caught = Caught::new(Some(boot.kill.clone()))?;
+    let (boot, caught) = prepared(&args.topology)?;
     let result = boot.boot(&topology).and_then(|lab| {
         let booted = start.elapsed();
         let result = commands(&lab, args, &caught);
@@ -131,6 +125,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         }
         result
     });
+    ended(&caught, result)
+}
+
+/// Returns how to boot machines of which a signal to this process is the end.
+pub(crate) fn prepared(options: &TopologyArgs) -> Result<(Boot<'static>, Caught)> {
+    unseen::warn();
+    let boot = Boot {
+        choice: options.choice(),
+        say: &ui::say,
+        ..Boot::default()
+    };
+    let caught = Caught::new(Some(boot.kill.clone()))?;
+    Ok((boot, caught))
+}
+
+/// Returns the status of this process, which signals and time may have ended.
+pub(crate) fn ended(caught: &Caught, result: Result<Exit>) -> Result<ExitCode> {
     match (caught.signal(), result) {
         (0, Ok(exit)) => Ok(ui::exit_code(exit.status())),
         (0, Err(error)) if error.is::<TimedOut>() => {
@@ -184,15 +195,7 @@ fn keep_logs(lab: &Lab, result: &Result<Exit>) {
         Ok(exit) => format!("the command ended with {exit:?}"),
         Err(error) => format!("{error:#}"),
     };
-    match lab.bundle(&why) {
-        Ok(dir) => ui::say(&format!(
-            "logs and state of the machines are in {}",
-            dir.display()
-        )),
-        Err(error) => ui::say(&format!(
-            "logs and state of the machines could not be kept: {error:#}"
-        )),
-    }
+    ui::say_logs(&lab.bundle(&why));
 }
 
 fn timing(lab: &Lab) -> String {

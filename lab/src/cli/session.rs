@@ -13,7 +13,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use lab::{Control, Event, Exit, KillSwitch, Machine, TimedOut};
+use lab::{Command, Control, Event, Exit, KillSwitch, Machine, TimedOut};
 
 /// A command and how it is run.
 #[derive(Clone, Debug)]
@@ -84,14 +84,8 @@ impl Caught {
 }
 
 impl Session {
-    /// Runs it; output goes to this process's streams, with `prefix` before each line if there is one.
-    pub(crate) fn run(
-        &self,
-        machine: &Machine,
-        caught: &Caught,
-        prefix: Option<&str>,
-    ) -> Result<Exit> {
-        let deadline = Instant::now() + self.limit;
+    /// The command in a machine, not yet started.
+    pub(crate) fn command<'m>(&self, machine: &'m Machine) -> Result<Command<'m>> {
         let mut command = machine.command(&self.argv).limit(self.limit);
         if let Some(cwd) = &self.cwd {
             command = command.cwd(cwd);
@@ -105,7 +99,18 @@ impl Session {
         if self.terminal {
             command = command.terminal(terminal_size());
         }
-        let running = command.start()?;
+        Ok(command)
+    }
+
+    /// Runs it; output goes to this process's streams, with `prefix` before each line if there is one.
+    pub(crate) fn run(
+        &self,
+        machine: &Machine,
+        caught: &Caught,
+        prefix: Option<&str>,
+    ) -> Result<Exit> {
+        let deadline = Instant::now() + self.limit;
+        let running = self.command(machine)?.start()?;
         let raw = self.terminal.then(RawTerminal::enter).flatten();
         caught
             .controls

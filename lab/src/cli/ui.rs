@@ -1,7 +1,10 @@
 //! Words for the user. A closed stream is no reason to fail.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Result;
 
 /// Says something about the lab itself.
 pub(crate) fn say(text: &str) {
@@ -9,6 +12,19 @@ pub(crate) fn say(text: &str) {
     io::stderr()
         .write_all(format!("virtfn-lab: {text}\n").as_bytes())
         .ok();
+}
+
+/// Says where logs and state of machines are kept.
+pub(crate) fn say_logs(kept: &Result<PathBuf>) {
+    match kept {
+        Ok(dir) => say(&format!(
+            "logs and state of the machines are in {}",
+            dir.display()
+        )),
+        Err(error) => say(&format!(
+            "logs and state of the machines could not be kept: {error:#}"
+        )),
+    }
 }
 
 /// Writes a result.
