@@ -225,6 +225,7 @@ fn netdev(name: &str, index: u32, mac: &str) -> Netdev {
         address: Some(mac.to_owned()),
         permanent_address: None,
         mtu: 1500,
+        max_mtu: None,
         admin_up: false,
         oper: OperState::Down,
         speed_mbps: None,

@@ -249,6 +249,8 @@ pub struct Netdev {
     pub permanent_address: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Largest MTU that its driver takes, in bytes; `None` when that is not reported.
+    pub max_mtu: Option<u32>,
     /// Is it up as the administrator wants it (`IFF_UP`)?
     pub admin_up: bool,
     /// Operational state.

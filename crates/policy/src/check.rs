@@ -94,7 +94,14 @@ impl Explain for InUse {
             (HolderKind::Host, Some(netdev)) => {
                 format!("take {netdev} out of the host's own network configuration")
             }
-            _ => format!("free it first, as with `virtfn detach {vf}`"),
+            (HolderKind::Vfio | HolderKind::Device, _) => format!("end {}", holder.id),
+            (HolderKind::Namespace, Some(netdev)) => {
+                format!("move {netdev} out of namespace {}", holder.id)
+            }
+            (HolderKind::Attach | HolderKind::Unknown, _) => {
+                format!("free it first with `virtfn detach {vf}`")
+            }
+            _ => format!("end the container that has it ({holder})"),
         };
         Some(format!(
             "{how}, or interrupt its holder with `virtfn apply --disrupt`"
@@ -143,5 +150,41 @@ mod tests {
             "{remedy}"
         );
         assert_eq!(check(&plan, true), Ok(()));
+    }
+
+    #[test]
+    fn the_way_to_free_a_vf_is_that_of_its_holder() {
+        let remedy = |kind, id: &str| {
+            let interrupted = Interrupted {
+                pf: "ens1 (0000:01:00.0)".to_owned(),
+                vf: parsed("0000:01:10.0"),
+                index: None,
+                holder: Holder {
+                    kind,
+                    id: id.to_owned(),
+                    interface: (kind == HolderKind::Namespace).then(|| parsed("net1")),
+                },
+                step: "have 0 VFs".to_owned(),
+            };
+            let error = InUse {
+                interrupted: vec![interrupted],
+            };
+            error.remedy().unwrap()
+        };
+        let told = [
+            (HolderKind::Attach, "/run/netns/blue"),
+            (HolderKind::Cni, "pod default/web"),
+            (HolderKind::Namespace, "blue"),
+            (HolderKind::Vfio, "qemu (pid 7)"),
+            (HolderKind::Unknown, "its record is damaged"),
+        ]
+        .map(|(kind, id)| remedy(kind, id));
+        insta::assert_snapshot!(told.join("\n"), @r"
+        free it first with `virtfn detach 0000:01:10.0`, or interrupt its holder with `virtfn apply --disrupt`
+        end the container that has it (cni pod default/web), or interrupt its holder with `virtfn apply --disrupt`
+        move net1 out of namespace blue, or interrupt its holder with `virtfn apply --disrupt`
+        end qemu (pid 7), or interrupt its holder with `virtfn apply --disrupt`
+        free it first with `virtfn detach 0000:01:10.0`, or interrupt its holder with `virtfn apply --disrupt`
+        ");
     }
 }

@@ -39,6 +39,14 @@ pub enum MisfitProblem {
         /// How many it offers.
         offered: u16,
     },
+    /// A larger MTU than the driver takes.
+    #[error("mtu {wanted} is wanted, and its driver takes at most {most}")]
+    MtuTooLarge {
+        /// What is wanted.
+        wanted: Mtu,
+        /// The most that it takes.
+        most: u32,
+    },
     /// vDPA devices where there can be none.
     #[error("VFs {range} are wanted with vDPA devices, and {why}")]
     NoVdpa {
@@ -113,6 +121,7 @@ impl Explain for Misfit {
             MisfitProblem::NotSeen => "no-such-pf",
             MisfitProblem::NoSriov => "no-sriov",
             MisfitProblem::TooManyVfs { .. } => "too-many-vfs",
+            MisfitProblem::MtuTooLarge { .. } => "mtu-too-large",
             MisfitProblem::NoVdpa { .. } => "no-vdpa",
             MisfitProblem::NotThatManyMade { .. }
             | MisfitProblem::MtuNotSet { .. }
@@ -129,11 +138,9 @@ impl Explain for Misfit {
                 "switch SR-IOV on in the device's firmware".to_owned()
             }
             MisfitProblem::TooManyVfs { offered, .. } => format!("set numVfs to {offered} or less"),
+            MisfitProblem::MtuTooLarge { most, .. } => format!("set mtu to {most} or less"),
             MisfitProblem::NoVdpa { why, .. } => why.remedy().to_owned(),
-            MisfitProblem::NotThatManyMade { made, .. } => format!(
-                "make more VFs where the PF is managed, set numVfs to {made} or less, or leave out \
-                 externallyManaged"
-            ),
+            MisfitProblem::NotThatManyMade { made, .. } => make_more_vfs(*made),
             MisfitProblem::MtuNotSet { has, .. } => format!(
                 "raise the MTU where the PF is managed, set mtu to {has} or less, or leave out \
                  externallyManaged"
@@ -144,6 +151,24 @@ impl Explain for Misfit {
             ),
         })
     }
+}
+
+/// Says what to do when somebody else made fewer VFs than are asked for.
+pub(crate) fn make_more_vfs(made: u16) -> String {
+    let fewer = match made {
+        0 => String::new(),
+        made => format!(" set numVfs to {made} or less,"),
+    };
+    format!("make more VFs where the PF is managed,{fewer} or leave out externallyManaged")
+}
+
+/// Returns the largest MTU that is wanted of a PF or its VFs, and the most that the PF's driver takes,
+/// when that is less. It is known before the first step, which may destroy VFs.
+pub(crate) fn mtu_too_large(pf: &Function, wanted: &PfDesired) -> Option<(Mtu, u32)> {
+    let most = pf.netdev()?.max_mtu?;
+    let of_vfs = wanted.groups.iter().filter_map(|group| group.mtu);
+    let largest = of_vfs.chain(wanted.mtu).max()?;
+    (largest.get() > most).then_some((largest, most))
 }
 
 /// Returns what is wanted and cannot be had, by PF.
@@ -182,6 +207,9 @@ fn problems(pf: Option<&Function>, wanted: &PfDesired) -> Vec<MisfitProblem> {
                 wanted: wanted.num_vfs,
                 offered: facts.total_vfs,
             });
+        }
+        if let Some((wanted, most)) = mtu_too_large(pf, wanted) {
+            problems.push(MisfitProblem::MtuTooLarge { wanted, most });
         }
         return problems;
     }
@@ -268,7 +296,8 @@ mod tests {
 
     #[test]
     fn what_the_host_does_not_have_is_said() {
-        let seen = inventory([igb("0000:01:00.0", "ens1")]);
+        let ens1 = igb("0000:01:00.0", "ens1").netdev(|netdev| netdev.max_mtu = Some(9216));
+        let seen = inventory([ens1]);
         insta::assert_snapshot!(told(&seen, wanted_pf("0000:09:00.0", 1)), @r"
         error[no-such-pf]: PF 0000:09:00.0: there is no such device
           name a PF of this host (`virtfn list pf`)
@@ -277,6 +306,14 @@ mod tests {
         error[too-many-vfs]: PF ens1 (0000:01:00.0): 8 VFs are wanted, and the device offers 7
           set numVfs to 7 or less
         ");
-        assert_eq!(told(&seen, wanted_pf("0000:01:00.0", 7)), "");
+        let with_mtu = |bytes| PfDesired {
+            mtu: Mtu::new(bytes),
+            ..wanted_pf("0000:01:00.0", 7)
+        };
+        insta::assert_snapshot!(told(&seen, with_mtu(9217)), @r"
+        error[mtu-too-large]: PF ens1 (0000:01:00.0): mtu 9217 is wanted, and its driver takes at most 9216
+          set mtu to 9216 or less
+        ");
+        assert_eq!(told(&seen, with_mtu(9216)), "");
     }
 }

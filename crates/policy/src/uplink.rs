@@ -126,15 +126,19 @@ pub struct UplinkRefused {
     pub step: String,
 }
 
+impl UplinkRefused {
+    /// Says what the function carries: `PF ens1 (0000:3b:00.0) carries the IPv4 default route`.
+    #[must_use]
+    pub fn need(&self) -> String {
+        let kind = if self.pf == self.function { "PF" } else { "VF" };
+        let burdens: Vec<String> = self.burdens.iter().map(ToString::to_string).collect();
+        format!("{kind} {} carries {}", self.title, burdens.join(", "))
+    }
+}
+
 impl fmt::Display for UplinkRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.pf == self.function { "PF" } else { "VF" };
-        write!(f, "{kind} {} carries ", self.title)?;
-        for (at, burden) in self.burdens.iter().enumerate() {
-            let joint = if at > 0 { ", " } else { "" };
-            write!(f, "{joint}{burden}")?;
-        }
-        write!(f, "; the plan would: {}", self.step)
+        write!(f, "{}; the plan would: {}", self.need(), self.step)
     }
 }
 

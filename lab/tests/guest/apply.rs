@@ -100,6 +100,17 @@ fn an_mtu_reaches_the_pf_and_its_vfs() {
 }
 
 #[test]
+fn an_mtu_above_the_drivers_own_is_refused_before_any_vf_goes() {
+    let machine = Machine::with_vfs(2);
+    let before = machine.settled();
+    let text = policy("huge", PF0, 4, "netdevice");
+    machine
+        .apply(&text.replace("  priority", "  mtu: 9217\n  priority"))
+        .refused(2, &["error[mtu-too-large]", PF0, "set mtu to 9216 or less"]);
+    assert_eq!(machine.settled(), before);
+}
+
+#[test]
 fn held_vfs_are_not_destroyed_unless_told() {
     let machine = Machine::with_vfs(2);
     let blue = Namespace::new("blue");

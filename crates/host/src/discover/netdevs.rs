@@ -135,6 +135,7 @@ fn netdev(link: Link, netns: Netns) -> Netdev {
         address: link.address,
         permanent_address: link.permanent_address,
         mtu: link.mtu,
+        max_mtu: link.max_mtu,
         admin_up: link.up,
         oper: link.oper,
         speed_mbps: None,

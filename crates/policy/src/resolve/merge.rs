@@ -6,7 +6,7 @@ use model::{
     EswitchMode, Inventory, NodePolicy, PciAddress, PfDesired, PfFacts, VfDriver, VfGroup, VfRange,
 };
 
-use crate::fit::why_no_vdpa;
+use crate::fit::{mtu_too_large, why_no_vdpa};
 use crate::vendor::mellanox;
 
 use super::select::{Selected, title};
@@ -174,6 +174,17 @@ fn impossible(
         }
     }
     if !wanted.externally_managed {
+        let too_large = seen.get(wanted.pf).and_then(|pf| mtu_too_large(pf, wanted));
+        if let Some((asked, most)) = too_large {
+            problems.push(ResolveProblem::new(
+                entry.sizes,
+                Trouble::MtuTooLarge {
+                    pf: pf(),
+                    asked,
+                    most,
+                },
+            ));
+        }
         return;
     }
     if wanted.num_vfs > facts.num_vfs && wanted.num_vfs <= facts.total_vfs {

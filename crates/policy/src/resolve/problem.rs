@@ -5,7 +5,7 @@ use std::fmt;
 use model::{Code, DriverName, Explain, Mtu, NodePolicy, Origin};
 
 use super::note::Place;
-use crate::fit::NoVdpa;
+use crate::fit::{NoVdpa, make_more_vfs};
 
 /// Policies ask for something that this host cannot have. The text has one line a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,15 @@ pub enum Trouble {
         asked: u16,
         /// How many the device offers.
         total: u16,
+    },
+    /// A larger MTU than the PF's driver takes.
+    MtuTooLarge {
+        /// The PF.
+        pf: String,
+        /// The MTU that is asked for.
+        asked: Mtu,
+        /// The most that it takes, in bytes.
+        most: u32,
     },
     /// The PF's driver has no eswitch that could be switched.
     NoSwitchdev {
@@ -174,6 +183,10 @@ impl fmt::Display for ResolveProblem {
                 f,
                 "PF {pf}: policy {policy} asks for {asked} VFs, the device offers {total}"
             ),
+            Trouble::MtuTooLarge { pf, asked, most } => write!(
+                f,
+                "PF {pf}: policy {policy} asks for mtu {asked}, and its driver takes at most {most}"
+            ),
             Trouble::NoSwitchdev { pf, driver } => {
                 write!(
                     f,
@@ -217,6 +230,7 @@ impl Explain for ResolveProblem {
             Trouble::NotUsable { .. } => "pf-not-usable",
             Trouble::NotSelected { .. } => "pf-not-selected",
             Trouble::TooManyVfs { .. } => "too-many-vfs",
+            Trouble::MtuTooLarge { .. } => "mtu-too-large",
             Trouble::NoSwitchdev { .. } => "no-switchdev",
             Trouble::NoVdpa { .. } => "no-vdpa",
             Trouble::NotThatManyMade { .. } | Trouble::MtuNotOurs { .. } => "externally-managed",
@@ -242,12 +256,10 @@ impl Explain for ResolveProblem {
                 "switch SR-IOV on in the device's firmware, then reboot".to_owned()
             }
             Trouble::TooManyVfs { total, .. } => format!("set numVfs to {total} or less"),
+            Trouble::MtuTooLarge { most, .. } => format!("set mtu to {most} or less"),
             Trouble::NoSwitchdev { .. } => "leave out eSwitchMode, or set it to legacy".to_owned(),
             Trouble::NoVdpa { why, .. } => why.remedy().to_owned(),
-            Trouble::NotThatManyMade { made, .. } => format!(
-                "make more VFs where the PF is managed, set numVfs to {made} or less, or leave out \
-                 externallyManaged"
-            ),
+            Trouble::NotThatManyMade { made, .. } => make_more_vfs(*made),
             Trouble::MtuNotOurs { has, .. } => format!(
                 "raise the MTU where the PF is managed, set mtu to {has} or less, or leave out \
                  externallyManaged"

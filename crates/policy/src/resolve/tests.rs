@@ -228,7 +228,10 @@ fn no_vfs_and_no_selector_contribute_nothing() {
 
 #[test]
 fn pf_wide_settings_are_those_of_the_last_policy_even_when_absent() {
-    let a = policy("a", &["ens1#0-3"], 8).with(|p| p.eswitch = Some(model::EswitchMode::Switchdev));
+    let a = policy("a", &["ens1#0-3"], 8).with(|p| {
+        p.eswitch = Some(model::EswitchMode::Switchdev);
+        p.externally_managed = true;
+    });
     let b = policy("b", &["ens1#4-7"], 8).with(|p| {
         p.priority = 1;
         p.link_type = Some(LinkType::Ethernet);
@@ -236,6 +239,23 @@ fn pf_wide_settings_are_those_of_the_last_policy_even_when_absent() {
     let desired = resolve(&rack(), &[a, b], &BTreeMap::new()).desired;
     let pf = desired.pfs.values().next().unwrap();
     assert_eq!((pf.eswitch, pf.link_type), (None, Some(LinkType::Ethernet)));
+    assert!(!pf.externally_managed && pf.groups.len() == 2);
+}
+
+#[test]
+fn an_absent_mtu_is_the_smallest() {
+    let with_mtu = |name: &str, range: &str| policy(name, &[range], 8).with(|p| p.mtu = mtu(9000));
+    let merged = |a, b| {
+        let desired = resolve(&rack(), &[a, b], &BTreeMap::new()).desired;
+        let pf = desired.pfs.into_values().next().unwrap();
+        (pf.mtu, pf.groups.iter().map(|group| group.mtu).collect())
+    };
+    // Beside each other, and of equal priority in each other's place.
+    let b = policy("b", &["ens1#4-7"], 8).with(|p| p.priority = 5);
+    let beside = merged(with_mtu("a", "ens1#0-3"), b);
+    assert_eq!(beside, (mtu(9000), vec![None, mtu(9000)]));
+    let instead = merged(with_mtu("a", "ens1"), policy("b", &["ens1"], 8));
+    assert_eq!(instead, (mtu(9000), vec![None]));
 }
 
 #[test]
@@ -248,6 +268,30 @@ fn a_policy_that_selects_nothing_still_separates_priorities() {
         .desired
         .pfs;
     assert_eq!(pfs[&parsed("0000:01:00.0")].num_vfs, 16);
+}
+
+#[test]
+fn a_policy_without_vfs_separates_priorities_and_one_for_other_nodes_does_not() {
+    let num_vfs = |between: NodePolicy| {
+        let a = policy("a", &["ens1"], 16);
+        let c = policy("c", &["ens1"], 8).with(|p| p.priority = 50);
+        let pfs = resolve(&rack(), &[a, between, c], &BTreeMap::new())
+            .desired
+            .pfs;
+        pfs[&parsed("0000:01:00.0")].num_vfs
+    };
+    let between = |num_vfs| policy("b", &["ens1"], num_vfs).with(|p| p.priority = 50);
+    assert_eq!(
+        num_vfs(between(0)),
+        16,
+        "c is as important as what was before it"
+    );
+    let elsewhere = between(4).with(|p| {
+        p.node_selector.insert("rack".to_owned(), "7".to_owned());
+    });
+    assert_eq!(num_vfs(elsewhere), 8, "c is more important than a");
+    let default = between(4).with(|p| p.name = "default".to_owned());
+    assert_eq!(num_vfs(default), 8, "nobody looks at that one");
 }
 
 #[test]
@@ -308,6 +352,7 @@ fn what_cannot_be_is_an_error_that_names_the_pf_and_the_way_out() {
         igb("0000:02:00.0", "ens2").facts(|facts| facts.total_vfs = 0),
         igb("0000:03:00.0", "ens3").function(|function| function.driver = Some(parsed("vfio-pci"))),
         igb("0000:05:00.0", "ens4"),
+        igb("0000:06:00.0", "ens5").netdev(|netdev| netdev.max_mtu = Some(9216)),
         igb("0000:04:00.0", "eno1").function(|function| function.role = model::Role::Plain),
     ]);
     let policies = [
@@ -317,12 +362,13 @@ fn what_cannot_be_is_an_error_that_names_the_pf_and_the_way_out() {
         policy("d", &[], 1).with(|p| p.nic.root_devices = vec![parsed("0000:09:00.0")]),
         policy("e", &["ens4"], 1).with(|p| p.eswitch = Some(model::EswitchMode::Switchdev)),
         policy("e", &["ens4"], 1),
+        policy("f", &["ens5"], 1).with(|p| p.mtu = mtu(9217)),
     ];
     insta::assert_snapshot!(text(&seen, &policies), @r"
     error[policy-name-twice]: e.yaml:1: policy e: the name is that of the policy in e.yaml:1 too
       give each policy its own metadata.name
     error[no-such-pf]: c.yaml:1: PF eth9: policy c names it, and this host has no such PF
-      name one of this host's PFs: ens1 (0000:01:00.0), ens2 (0000:02:00.0), ens4 (0000:05:00.0)
+      name one of this host's PFs: ens1 (0000:01:00.0), ens2 (0000:02:00.0), ens4 (0000:05:00.0), ens5 (0000:06:00.0)
     error[pf-not-usable]: c.yaml:1: PF ens1v0 (0000:01:10.0): policy c names it, but it is a VF of ens1 (0000:01:00.0)
       name another PF (`virtfn list pf` shows them all)
     error[pf-not-usable]: c.yaml:1: PF eno1 (0000:04:00.0): policy c names it, but it cannot have VFs (no SR-IOV capability)
@@ -330,13 +376,15 @@ fn what_cannot_be_is_an_error_that_names_the_pf_and_the_way_out() {
     error[pf-not-usable]: c.yaml:1: PF ens3 (0000:03:00.0): policy c names it, but it is bound to vfio-pci, so the kernel has no netdev of it
       name another PF (`virtfn list pf` shows them all)
     error[no-such-pf]: d.yaml:1: PF 0000:09:00.0: policy d names it, and this host has no such PF
-      name one of this host's PFs: ens1 (0000:01:00.0), ens2 (0000:02:00.0), ens4 (0000:05:00.0)
+      name one of this host's PFs: ens1 (0000:01:00.0), ens2 (0000:02:00.0), ens4 (0000:05:00.0), ens5 (0000:06:00.0)
     error[too-many-vfs]: a.yaml:1: PF ens1 (0000:01:00.0): policy a asks for 64 VFs, the device offers 7
       set numVfs to 7 or less
     error[too-many-vfs]: b.yaml:1: PF ens2 (0000:02:00.0): policy b asks for 1 VFs, the device offers 0
       switch SR-IOV on in the device's firmware, then reboot
     error[no-switchdev]: e.yaml:1: PF ens4 (0000:05:00.0): policy e asks for eSwitchMode switchdev, which driver igb does not have
       leave out eSwitchMode, or set it to legacy
+    error[mtu-too-large]: f.yaml:1: PF ens5 (0000:06:00.0): policy f asks for mtu 9217, and its driver takes at most 9216
+      set mtu to 9216 or less
     ");
     let error = resolve(&seen, &policies[..1], &BTreeMap::new())
         .accept()

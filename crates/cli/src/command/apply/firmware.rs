@@ -5,7 +5,7 @@ use model::{
     Host, Inventory, PciAddress, PfPlan, Plan, PlannedStep, Price, RebootReason, Scope, Step,
 };
 use policy::vendor::mellanox::is_same_device;
-use policy::{Decision, FirmwareNeed, UplinkFacts, check_uplinks};
+use policy::{Decision, FirmwareNeed, UplinkFacts, UplinkRefused, check_uplinks};
 
 use super::Job;
 use super::reboot::NotAskedFor;
@@ -128,8 +128,12 @@ fn who_needs(seen: &Inventory, nic: PciAddress, uplinks: Option<&UplinkFacts>) -
         return Some(format!("PF {} has VFs", pf.title()));
     }
     let links_down = plan_of(seen, of_nic().map(|(pf, _)| pf.address));
-    let checked = check_uplinks(seen, &links_down, uplinks?, false);
-    checked.err().map(|refused| refused.to_string())
+    let refused = check_uplinks(seen, &links_down, uplinks?, false).err()?;
+    let needs: Vec<String> = refused.refused.iter().map(UplinkRefused::need).collect();
+    Some(format!(
+        "{}, and would have no link meanwhile",
+        needs.join("; ")
+    ))
 }
 
 /// Says what a reset does to PFs in the words of a plan.
