@@ -55,7 +55,7 @@ pub struct OwnedPfs {
     pub damaged: Vec<DamagedPfRecord>,
     /// What VFs had by hand that an apply destroyed, and that they may not have again.
     pub lost: KeptVfs,
-    /// Notes of that which cannot be read.
+    /// Notes of that, or of what a PF had at first, which cannot be read.
     pub unread: Vec<StateError>,
 }
 
@@ -153,7 +153,11 @@ impl<'a> PfLedger<'a> {
             };
             match self.record(pf) {
                 Ok(Some(record)) => {
-                    let noted = self.original(pf).unwrap_or_default();
+                    let noted = self.original(pf).unwrap_or_else(|error| {
+                        owned.unread.push(error);
+                        // What was given decides then.
+                        Original::default()
+                    });
                     let upstreams = upstreams.get_or_insert_with(|| self.upstreams_originals());
                     let theirs = upstreams.get(&pf).copied().unwrap_or_default();
                     let original = Original {
@@ -242,10 +246,18 @@ impl<'a> PfLedger<'a> {
         }
     }
 
-    fn original(&self, pf: PciAddress) -> Option<Original> {
-        let bytes = fs::read(self.state.original(pf)).ok()?;
-        // A damaged note is as none: what was given decides then.
-        Note::parse(&bytes).map(Original::from)
+    /// Reads what a PF had at first; nothing when that was not noted.
+    fn original(&self, pf: PciAddress) -> Result<Original, StateError> {
+        let path = self.state.original(pf);
+        let note = lost::read_note(&path).and_then(|bytes| {
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no note of a PF");
+            Note::parse(&bytes).ok_or_else(damaged)
+        });
+        match note {
+            Ok(note) => Ok(note.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Original::default()),
+            Err(error) => Err(StateError::new("read", &path, error)),
+        }
     }
 
     /// Reads what upstream noted of all PFs when it first saw the host.

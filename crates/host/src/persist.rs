@@ -33,7 +33,7 @@ pub(crate) mod vfs;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{Desired, EswitchMode, IfName, Inventory, PciAddress};
 use policy::KeptVfs;
@@ -179,6 +179,11 @@ pub enum Installed {
     Enabled,
     /// Files are there, but nothing happens at boot: a run was killed.
     HalfDone,
+}
+
+/// Can a program be run at boot? [`install`] asks the same, after the plan was made true.
+pub fn check_program(root: &HostRoot, program: &Path) -> Result<(), PersistError> {
+    edit::check_program(&Files::new(root), program)
 }
 
 /// Returns the changes that [`install`] would make, and makes none.

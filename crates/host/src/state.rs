@@ -139,6 +139,7 @@ impl Explain for StateError {
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::new("state-full"),
             io::ErrorKind::PermissionDenied => Code::new("state-not-permitted"),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Code::new("state-damaged"),
             _ => Code::new("state-not-accessible"),
         }
     }
@@ -150,8 +151,9 @@ impl Explain for StateError {
                 format!("free space on the file system of {dir}")
             }
             io::ErrorKind::PermissionDenied => "run virtfn as root".to_owned(),
-            io::ErrorKind::ReadOnlyFilesystem => {
-                format!("make {dir} writable, or name another directory with --state-dir")
+            io::ErrorKind::ReadOnlyFilesystem => format!("make {dir} writable"),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                "`virtfn apply` keeps it aside, and goes on from what it sees".to_owned()
             }
             _ => format!("see that {dir} is a directory that root can write"),
         })

@@ -1,6 +1,8 @@
 //! What somebody gave VFs by hand, when their number changes: the kernel forgets it with the VFs, virtfn
 //! gives it back, and no kill in between loses it.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::kill::{MOST, dies_at};
@@ -83,4 +85,21 @@ fn killed_in_between_nothing_that_was_given_is_lost() {
         }
     }
     panic!("{MOST} checkpoints were passed");
+}
+
+#[test]
+fn what_a_driver_does_not_take_back_can_be_given_up() {
+    let machine = Machine::with_vfs(2);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the kernel has it");
+    let note = format!("/var/lib/virtfn/lost/{PF0}.json");
+    fs::create_dir_all("/var/lib/virtfn/lost").expect("root can make it");
+    // igb has no link state for VFs, so this stands for another PF in the same place.
+    let had = r#"{"1":{"link":"enable"}}"#;
+    let text = format!(r#"{{"version":1,"boot":"{}","vfs":{had}}}"#, boot.trim());
+    fs::write(&note, text).expect("root can write it");
+    let policy = policy("vfs", PF0, 2, "netdevice");
+    let told = ["error[not-supported]", "link-state enable", "remove", &note];
+    machine.apply(&policy).refused(1, &told);
+    fs::remove_file(&note).expect("the note stays until then");
+    machine.apply(&policy).ok();
 }

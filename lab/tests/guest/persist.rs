@@ -223,6 +223,7 @@ fn a_program_that_a_reboot_takes_away_is_refused() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(told.contains("error[not-for-boot]"), "{told}");
     assert_eq!(tree(), before);
+    assert_eq!(num_vfs(PF0), "0", "it was applied before it was refused");
 }
 
 #[test]

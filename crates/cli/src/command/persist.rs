@@ -62,6 +62,7 @@ pub(super) fn check(args: &ApplyArgs, site: &Site) -> Result<(), Failure> {
     }
     let root = site.root()?;
     let kept = persist::look(&root).map_err(Failure::failed)?.policies;
+    persist::check_program(&root, &this_program()?).map_err(Failure::failed)?;
     let kept = root.path().join(kept.trim_start_matches('/'));
     for path in &args.policies.files {
         if path == Path::new("-") {
@@ -75,6 +76,10 @@ pub(super) fn check(args: &ApplyArgs, site: &Site) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::failed(KeepError::Program(error)))
 }
 
 /// Reads the settings that VFs had. Without them VFs are made all the same, as they come.
@@ -142,8 +147,7 @@ fn kept(
             .map(|(source, text)| StoredPolicy { source, text })
             .collect(),
         boot: BootApply {
-            program: std::env::current_exe()
-                .map_err(|error| Failure::failed(KeepError::Program(error)))?,
+            program: this_program()?,
             node_labels: policies::labels(&args.policies.node_labels).map_err(Failure::input)?,
             allow_default_route: args.allow_default_route,
         },

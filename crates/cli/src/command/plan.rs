@@ -39,8 +39,12 @@ pub(crate) fn run(args: &PlanArgs, site: &Site, ui: &mut Ui) -> Result<Exit, Fai
     for gap in &seen.gaps {
         ui.note(format_args!("{}: {}", gap.object, gap.reason));
     }
-    for damaged in ledger.read().map_err(Failure::failed)?.damaged {
-        warn(&damaged, ui);
+    let records = ledger.read().map_err(Failure::failed)?;
+    for damaged in &records.damaged {
+        warn(damaged, ui);
+    }
+    for unread in &records.unread {
+        warn(unread, ui);
     }
     let refusals = refusals(&seen, &decision, (!is_recorded).then_some(root), ui);
     match args.output {

@@ -234,7 +234,7 @@ impl<H: Host> Course<'_, H> {
                     self.faults.push(VfFault {
                         vf,
                         index: plan.vfs.get(&vf).copied(),
-                        source: fault,
+                        source: self.or_give_up(fault, &planned.step),
                     });
                 }
             }
@@ -243,6 +243,22 @@ impl<H: Host> Course<'_, H> {
             }
         }
         Ok(Went::Through)
+    }
+
+    /// Says how to give up what a VF had by hand and its driver does not take back: nobody asks for it
+    /// with a policy or an option that could be left out.
+    fn or_give_up(&self, mut fault: StepError, step: &Step) -> StepError {
+        let Step::SetVf { pf, vf, .. } = step else {
+            return fault;
+        };
+        if let Some(note) = self.work.context.owned.note_of_lost(*pf, *vf) {
+            fault.remedy = Some(format!(
+                "{vf} had this before it was made anew, and each apply tries to give it back; if \
+                 nobody needs it any more, remove {}",
+                note.display()
+            ));
+        }
+        fault
     }
 
     /// Lets new VFs get drivers by themselves again when the plan ends while they do not: that is only for

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::{PciAddress, VfIndex, VfState};
 use policy::KeptVfs;
@@ -47,6 +47,13 @@ impl PfLedger<'_> {
         write_atomic(&path, &bytes)
     }
 
+    /// Returns the file that tells what a VF had, while that is not set again.
+    pub(crate) fn note_of_lost(&self, pf: PciAddress, vf: VfIndex) -> Option<PathBuf> {
+        let path = self.state.lost(pf);
+        let note = read_note(&path).and_then(|bytes| parse(&bytes)).ok()?;
+        note.vfs.contains_key(&vf).then_some(path)
+    }
+
     /// Forgets it, once the VFs have it again or nobody wants them any more.
     pub(crate) fn forget_lost(&self, pf: PciAddress) -> Result<(), StateError> {
         remove(&self.state.lost(pf))
@@ -66,7 +73,7 @@ impl PfLedger<'_> {
         let boot = BootId::read(self.root).ok();
         for pf in pfs {
             let path = self.state.lost(pf);
-            match read(&path) {
+            match read_note(&path).and_then(|bytes| parse(&bytes)) {
                 Ok(note) if Some(&note.boot) == boot.as_ref() => {
                     lost.insert(pf, note.vfs);
                 }
@@ -90,10 +97,11 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
     }
 }
 
-fn read(path: &Path) -> io::Result<Lost> {
+/// Reads a note, or as much of it as any note has.
+pub(super) fn read_note(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
-    parse(&bytes)
+    Ok(bytes)
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Lost> {

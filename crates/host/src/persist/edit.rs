@@ -4,6 +4,7 @@
 //! they apply changes, and on when all is in place.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::render::{self, File, MARKER, POLICIES, UNIT_DIR, WANTS_DIR};
 use super::{Change, ChangeKind, Foreign, Kept, PersistError};
@@ -73,7 +74,7 @@ pub(super) fn to_install(files: &Files<'_>, wanted: &Kept) -> Result<Vec<Edit>, 
         return Err(PersistError::NoPolicies);
     }
     let targets = render::files(wanted)?;
-    check_program(files, wanted)?;
+    check_program(files, &wanted.boot.program)?;
     let writes = writes(files, &targets)?;
     let obsolete = obsolete(files, &targets)?;
     let mut enabled = Vec::new();
@@ -173,11 +174,10 @@ pub(super) fn make(files: &Files<'_>, edit: &Edit) -> Result<(), AccessError> {
 }
 
 /// Refuses a program that others than root could replace, or that a reboot takes away.
-fn check_program(files: &Files<'_>, wanted: &Kept) -> Result<(), PersistError> {
-    let program = &wanted.boot.program;
+pub(super) fn check_program(files: &Files<'_>, program: &Path) -> Result<(), PersistError> {
     let refuse = |why| {
         Err(PersistError::Program {
-            program: program.clone(),
+            program: program.to_owned(),
             why,
         })
     };

@@ -151,11 +151,8 @@ pub(super) fn remembered(report: &mut Report, root: &HostRoot, state: &StateDir)
         }
         (Err(error), _) => {
             let mut finding = Finding::of(&error);
-            if error.source.kind() == std::io::ErrorKind::InvalidData {
+            if finding.code == Code::new("state-damaged") {
                 finding.code = Code::new("journal-damaged");
-                finding.remedy = Some(
-                    "the next `virtfn apply` plans from what it sees, and writes a new one".into(),
-                );
             }
             report.findings.push(finding);
         }
@@ -171,9 +168,12 @@ pub(super) fn remembered(report: &mut Report, root: &HostRoot, state: &StateDir)
         Err(error) => report.findings.push(Finding::of(&error)),
     }
     match PfLedger::new(root, state).read() {
-        Ok(owned) => report
-            .findings
-            .extend(owned.damaged.iter().map(Finding::of)),
+        Ok(owned) => {
+            report
+                .findings
+                .extend(owned.damaged.iter().map(Finding::of));
+            report.findings.extend(owned.unread.iter().map(Finding::of));
+        }
         Err(error) => report.findings.push(Finding::of(&error)),
     }
 }

@@ -85,7 +85,8 @@ fn what_could_not_be_noted_is_not_destroyed() {
 }
 
 #[test]
-fn whatever_step_fails_the_next_apply_gives_it_back() {
+fn whatever_step_fails_the_next_apply_gives_it_back_and_the_way_out_is_told() {
+    let mut ways_out = 0;
     for nth in 0..30 {
         let world = World::with_settings();
         let calls = world.made();
@@ -93,9 +94,17 @@ fn whatever_step_fails_the_next_apply_gives_it_back() {
         let (applied, _) = world.apply();
         let failed = !applied.is_complete();
         assert!(failed || nth > 10, "step {nth} did not fail");
+        let note = world.state.lost(parsed(PF0)).display().to_string();
+        for fault in applied.pfs.iter().flat_map(|pf| &pf.vfs) {
+            let remedy = fault.remedy().unwrap_or_default();
+            let is_about_it = fault.source.attempt.starts_with("vf ");
+            assert_eq!(remedy.contains(&note), is_about_it, "{fault:?}");
+            ways_out += usize::from(is_about_it);
+        }
         assert!(world.apply().0.is_complete(), "step {nth} failed");
         world.has_its_settings();
     }
+    assert!(ways_out > 1, "no setting of a VF failed");
 }
 
 #[test]

@@ -69,17 +69,29 @@ fn files_that_cannot_be_believed_are_kept_aside_and_told() {
     world.apply();
     fs::write(world.record(PF0), "{").unwrap();
     fs::write(world.state.apply_journal(), "no journal").unwrap();
+    fs::write(world.state.original(parsed(PF1)), r#"{"version":"#).unwrap();
     let (applied, events) = world.apply();
     assert!(applied.is_complete(), "{applied:#?}");
     let kept: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            Event::SetAside { kept, .. } => Some(kept.clone()),
+            Event::SetAside { kept, error, .. } => {
+                assert!(error.code().as_str().ends_with("-damaged"), "{error:?}");
+                assert!(error.remedy().is_some(), "{error:?}");
+                Some(kept.clone())
+            }
             _ => None,
         })
         .collect();
     let names: Vec<_> = kept.iter().map(|kept| kept.file_name().unwrap()).collect();
-    assert_eq!(names, ["apply.damaged", "0000:01:00.0.damaged"]);
+    assert_eq!(
+        names,
+        [
+            "apply.damaged",
+            "0000:02:00.0.damaged",
+            "0000:01:00.0.damaged"
+        ]
+    );
     assert!(
         fs::read_to_string(world.record(PF0)).unwrap().len() > 10,
         "no new record"
