@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Error, Spanned};
 
 use crate::field::{FieldPath, Item};
 
@@ -89,22 +89,42 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     };
     serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options)
         .map(|documents| documents.into_iter().map(Node::from).collect())
-        .map_err(|error| {
-            let place = error.location();
-            let message = error.to_string();
-            YamlError {
-                line: place.map_or(0, |place| place.line()),
-                problem: format!("not readable as YAML: {}", first_line(&message)),
-                remedy: match place {
-                    Some(place) => format!(
-                        "look at line {}, column {}: usually indentation, a missing quote or a tab",
-                        place.line(),
-                        place.column()
-                    ),
-                    None => "check the file with a YAML linter".to_owned(),
-                },
-            }
-        })
+        .map_err(|error| explained(error.without_snippet()))
+}
+
+/// Says what is wrong with a text, in words for who wrote it rather than for who calls the reader.
+fn explained(error: &Error) -> YamlError {
+    let place = error.location();
+    let cause = match error {
+        Error::AliasError { error, .. } => error,
+        error => error,
+    };
+    let (problem, remedy) = match cause {
+        Error::DuplicateMappingKey { key, .. } => (
+            format!("key {} is there twice", key.as_deref().unwrap_or("?")),
+            "keep the one that is meant".to_owned(),
+        ),
+        Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => (
+            "aliases stand for more than a file of this kind has".to_owned(),
+            "write out what the aliases (`*name`) stand for".to_owned(),
+        ),
+        _ => (
+            error.to_string(),
+            match place {
+                Some(place) => format!(
+                    "look at line {}, column {}: usually indentation, a missing quote or a tab",
+                    place.line(),
+                    place.column()
+                ),
+                None => "check the file with a YAML linter".to_owned(),
+            },
+        ),
+    };
+    YamlError {
+        line: place.map_or(0, |place| place.line()),
+        problem: format!("not readable as YAML: {}", first_line(&problem)),
+        remedy,
+    }
 }
 
 /// Cuts a message to one line of bounded length, so that hostile input cannot flood a terminal.
@@ -317,5 +337,17 @@ mod tests {
             let error = documents(&bad).unwrap_err();
             assert!(error.problem.len() < 400, "{}", error.problem);
         }
+    }
+
+    #[test]
+    fn the_way_out_is_that_of_the_problem() {
+        let told = |text: &str| {
+            let error = documents(text).unwrap_err();
+            format!("{}: {}; {}", error.line, error.problem, error.remedy)
+        };
+        insta::assert_snapshot!(told("a: 1\nb: 2\na: 3\n"), @"3: not readable as YAML: key a is there twice; keep the one that is meant");
+        let list = format!("a: &a [{}]\n", "x,".repeat(5_000));
+        insta::assert_snapshot!(told(&format!("{list}b: [*a, *a, *a, *a, *a]\n")), @"2: not readable as YAML: aliases stand for more than a file of this kind has; write out what the aliases (`*name`) stand for");
+        insta::assert_snapshot!(told("a: 'x\n"), @"2: not readable as YAML: invalid indentation in multiline quoted scalar at line 2, column 1; look at line 2, column 1: usually indentation, a missing quote or a tab");
     }
 }

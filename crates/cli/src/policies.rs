@@ -13,6 +13,8 @@ use crate::ui::Ui;
 
 /// Largest file of policies; Kubernetes takes objects of 1.5 MB.
 const FILE_LIMIT: u64 = 4 * 1024 * 1024;
+/// A file that wants nothing: PFs of former policies are given back.
+const NOTHING: &str = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
 /// Most files that are read of a directory.
 const MOST_FILES: usize = 10_000;
 
@@ -79,12 +81,21 @@ impl Explain for PoliciesError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => Some("-f takes files, directories and - for stdin".to_owned()),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run virtfn as root, or make the file readable".to_owned())
+            }
+            Self::Read { .. } => Some(
+                "see that it is there: -f takes files, directories of them and - for stdin"
+                    .to_owned(),
+            ),
             Self::File(error) => error.remedy(),
+            Self::Empty { path } => Some(format!(
+                "put policies there; if no PF is to have VFs any more, write `{NOTHING}` into {}",
+                path.join("none.json").display()
+            )),
             Self::NotText { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
-            | Self::Empty { .. }
             | Self::Label { .. } => None,
         }
     }
@@ -157,8 +168,19 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PoliciesError> {
         let ours = [".yaml", ".yml", ".json"]
             .iter()
             .any(|ending| name.ends_with(ending));
-        if ours && !name.starts_with('.') && file.is_file() {
+        if !ours || name.starts_with('.') {
+            continue;
+        }
+        // A link to nowhere is an error: without its policies VFs would be taken back.
+        let unreadable = |source| PoliciesError::Read {
+            path: file.clone(),
+            source,
+        };
+        let kind = fs::metadata(&file).map_err(unreadable)?.file_type();
+        if kind.is_file() {
             files.push(file);
+        } else if !kind.is_dir() {
+            return Err(unreadable(io::Error::other("it is no file")));
         }
         if files.len() > MOST_FILES {
             return Err(PoliciesError::TooMany {
@@ -223,6 +245,20 @@ mod tests {
             .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(names, ["10-a.yaml", "20-b.yml", "c.json"]);
+    }
+
+    #[test]
+    fn a_file_that_is_there_and_cannot_be_read_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let remedy = files(dir.path()).unwrap_err().remedy().unwrap();
+        assert!(remedy.contains("none.json"), "{remedy}");
+        fs::write(dir.path().join("a.yaml"), "").unwrap();
+        std::os::unix::fs::symlink("/nonexistent", dir.path().join("b.yaml")).unwrap();
+        let error = files(dir.path()).unwrap_err();
+        assert!(error.to_string().ends_with("/b.yaml"), "{error}");
+        fs::remove_file(dir.path().join("b.yaml")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("b.yaml")).unwrap();
+        assert!(files(dir.path()).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use host::{Applied, ApplyContext, PfApplied, PfFault, PfLedger, Undecided, VfFault};
-use model::{Code, Explain, Host, Inventory, Scope};
+use model::{Code, Explain, Host, Inventory, Scope, StepError};
 use policy::{Circumstances, Decision, check, check_uplinks, render, render_decision};
 
 use super::persist;
@@ -174,8 +174,10 @@ fn conclude(applied: Applied, steps: usize, later: Exit, ui: &mut Ui) -> Exit {
             .name
             .map_or_else(|| pf.pf.to_string(), |name| format!("{name} ({})", pf.pf));
         for fault in pf.vfs {
-            let title = title.clone();
-            Failure::failed(VfFailed { title, fault }).tell(ui);
+            let VfFault { vf, index, source } = fault;
+            let index = index.map_or("VF".to_owned(), |index| index.to_string());
+            let title = format!("{index} ({vf}) of PF {title}");
+            Failure::failed(VfFailed { title, source }).tell(ui);
         }
         if let Err(fault) = pf.outcome {
             Failure::failed(PfFailed { title, fault }).tell(ui);
@@ -229,19 +231,18 @@ impl Explain for PfFailed {
 
 /// A VF that is not as wanted; its neighbours are.
 #[derive(Debug, thiserror::Error)]
-#[error("configure {} ({}) of PF {title}", fault.index.map_or("VF".to_owned(), |index| index.to_string()), fault.vf)]
+#[error("configure {title}")]
 struct VfFailed {
     title: String,
-    #[source]
-    fault: VfFault,
+    source: StepError,
 }
 
 impl Explain for VfFailed {
     fn code(&self) -> Code {
-        self.fault.code()
+        self.source.code()
     }
 
     fn remedy(&self) -> Option<String> {
-        self.fault.remedy()
+        self.source.remedy()
     }
 }

@@ -57,6 +57,16 @@ pub(crate) enum WantedError {
         /// The names of the nodes.
         names: Vec<String>,
     },
+    /// Two node states are for one node.
+    #[error("node state {name} was given twice: {first} and {second}")]
+    StateTwice {
+        /// The name of the node.
+        name: String,
+        /// Where one was read.
+        first: model::Origin,
+        /// Where the other was.
+        second: model::Origin,
+    },
     /// Policies ask for what cannot be.
     #[error(transparent)]
     Policies(#[from] ResolveError),
@@ -93,6 +103,7 @@ impl Explain for WantedError {
         match self {
             Self::Both { .. } => Code::new("policies-and-node-state"),
             Self::OtherNodes { .. } => Code::new("node-state-of-others"),
+            Self::StateTwice { .. } => Code::new("node-state-twice"),
             Self::Policies(error) => error.code(),
             Self::Misfits(misfits) => match misfits.as_slice() {
                 [only] => only.code(),
@@ -113,6 +124,7 @@ impl Explain for WantedError {
                 Some("give one or the other: a node state is what policies mean for a node".into())
             }
             Self::OtherNodes { .. } => Some("give only the node state of this node".into()),
+            Self::StateTwice { .. } => Some("keep the one that is meant".into()),
             Self::Policies(error) => error.remedy(),
             Self::Misfits(misfits) => match misfits.as_slice() {
                 [only] => only.remedy(),
@@ -141,6 +153,7 @@ impl From<WantedError> for Failure {
             WantedError::RdmaMode(error) => Self::failed(error),
             WantedError::Both { .. }
             | WantedError::OtherNodes { .. }
+            | WantedError::StateTwice { .. }
             | WantedError::Policies(_)
             | WantedError::Misfits(_)
             | WantedError::Firmware(_)
@@ -287,7 +300,15 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
                     names: states.into_iter().map(|state| state.name).collect(),
                 });
             };
-            states.swap_remove(found)
+            let state = states.swap_remove(found);
+            if let Some(second) = states.into_iter().find(|other| other.name == state.name) {
+                return Err(WantedError::StateTwice {
+                    name: state.name,
+                    first: state.origin,
+                    second: second.origin,
+                });
+            }
+            state
         }
     };
     if !ours(&state) {
