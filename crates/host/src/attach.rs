@@ -150,14 +150,15 @@ impl<H: Host> Engine<'_, H> {
         }
         if damage.is_some() && record.claim.is_none() {
             // It is at home, so that a free record says all there is to say.
-            self.ledger.write_free(&record)?;
+            self.ledger.free(vf)?;
+            self.ledger.note(vf, Happening::Damaged);
             return Ok(Detached {
                 holder: somebody("its record is damaged"),
                 undone: Vec::new(),
                 damage,
             });
         }
-        let Some(claim) = &mut record.claim else {
+        let Some(claim) = record.claim.clone() else {
             return Err(DetachError::NotAttached { vf });
         };
         let other = holder.filter(|by| **by != claim.holder);
@@ -168,11 +169,14 @@ impl<H: Host> Engine<'_, H> {
                 by: by.clone(),
             });
         }
-        claim.stage = Stage::Detaching;
-        let claim = claim.clone();
         // On a full disk this fails, and taking the VF back must not: the undo is on the disk
         // already, only the mark that it began is missing.
-        if let Err(error) = self.ledger.mark(&record) {
+        let marked = match &damage {
+            None => self.ledger.mark(vf, Stage::Detaching),
+            // It says nothing that a mark could be put behind; what was seen does.
+            Some(_) => self.ledger.amend(&record),
+        };
+        if let Err(error) = marked {
             tracing::warn!(pci = %vf, %error, "detach begun without a mark of it");
         }
         self.passed(Checkpoint::Recorded);
@@ -181,10 +185,12 @@ impl<H: Host> Engine<'_, H> {
             return Err(DetachError::Undo { vf, failures });
         }
         self.passed(Checkpoint::Unconfirmed);
-        record.claim = None;
+        self.ledger.free(vf)?;
+        if damage.is_some() {
+            self.ledger.note(vf, Happening::Damaged);
+        }
         let holder = claim.holder.clone();
-        record.note(now(), Happening::Detached { holder });
-        self.ledger.write_free(&record)?;
+        self.ledger.note(vf, Happening::Detached { holder });
         self.passed(Checkpoint::Confirmed);
         tracing::info!(pci = %vf, holder = %claim.holder, "vf detached");
         Ok(Detached {
@@ -271,19 +277,14 @@ impl<H: Host> Engine<'_, H> {
         }
         let holder = claim.holder;
         record.claim = None;
-        record.note(
-            now(),
-            if was_attached {
-                Happening::Deserted {
-                    holder: holder.clone(),
-                }
-            } else {
-                Happening::Healed {
-                    holder: holder.clone(),
-                }
-            },
-        );
-        self.ledger.write_free(record)?;
+        self.ledger.free(record.vf)?;
+        let former = holder.clone();
+        let what = if was_attached {
+            Happening::Deserted { holder: former }
+        } else {
+            Happening::Healed { holder: former }
+        };
+        self.ledger.note(record.vf, what);
         tracing::info!(pci = %record.vf, %holder, "vf taken back from a holder that is no more");
         Ok(Some(holder))
     }
@@ -305,14 +306,15 @@ impl<H: Host> Engine<'_, H> {
         Ok(())
     }
 
-    fn confirm(&self, record: &mut Record) -> Result<(), crate::LedgerError> {
-        if let Some(claim) = &mut record.claim {
-            claim.stage = Stage::Attached;
-            let holder = claim.holder.clone();
-            let changes = claim.steps.iter().map(Into::into).collect();
-            record.note(now(), Happening::Attached { holder, changes });
+    fn confirm(&self, record: &Record) -> Result<(), crate::LedgerError> {
+        self.ledger.mark(record.vf, Stage::Attached)?;
+        if let Some(Claim { holder, steps, .. }) = &record.claim {
+            let holder = holder.clone();
+            let changes = steps.iter().map(Into::into).collect();
+            let what = Happening::Attached { holder, changes };
+            self.ledger.note(record.vf, what);
         }
-        self.ledger.mark(record)
+        Ok(())
     }
 
     /// Takes everything back after a failure; what fails of that is returned, and the record stays
@@ -324,7 +326,7 @@ impl<H: Host> Engine<'_, H> {
         let failures = self.take_back(claim);
         if failures.is_empty() {
             record.claim = None;
-            if let Err(error) = self.ledger.write_free(record) {
+            if let Err(error) = self.ledger.free(record.vf) {
                 // The record says `attaching`, and so the next one undoes once more: no harm.
                 tracing::warn!(pci = %record.vf, %error, "record not removed");
             }

@@ -52,6 +52,11 @@ pub fn fuzz_record(data: &[u8]) {
     }
 }
 
+/// What happened to a VF.
+pub fn fuzz_history(data: &[u8]) {
+    drop(crate::ledger::parse_history(data));
+}
+
 /// The journal of apply.
 pub fn fuzz_apply_journal(data: &[u8]) {
     if let Ok(last) = crate::journal::parse(data) {
@@ -152,6 +157,11 @@ mod tests {
     #[test]
     fn records_of_the_corpus_are_read_without_harm() {
         corpus("record", fuzz_record);
+    }
+
+    #[test]
+    fn histories_of_the_corpus_are_read_without_harm() {
+        corpus("history", fuzz_history);
     }
 
     #[test]

@@ -23,21 +23,23 @@
 //!   locked the VF since the host started, nobody can have written the record since: it is of a former
 //!   boot, whatever it said, and void.
 
+mod history;
 mod record;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::{Code, Explain, Gap, Holder, HolderKind, PciAddress};
 
-pub use record::{
-    Before, BootId, Change, Claim, Happening, PastEvent, Record, RecordedStep, Stage,
-};
+pub(crate) use history::parse as parse_history;
+pub use history::{Change, Happening, PastEvent};
+use record::Mark;
+pub use record::{Before, BootId, Claim, Record, RecordedStep, Stage};
 pub(crate) use record::{ParseRecordError, parse};
 
 use crate::lock::{LockOf, was_locked};
@@ -249,8 +251,20 @@ impl Ledger {
         !was_locked(&self.state, LockOf::Vf(vf))
     }
 
-    /// Returns the record of a VF as it is, without repairing anything; `None` when there is none.
+    /// Returns the record of a VF as it is, without repairing anything; `None` when there is none, as
+    /// nobody has the VF. A claim of a former boot is none.
     pub fn look(&self, vf: PciAddress) -> Result<Option<Record>, LedgerError> {
+        let record = self.on_disk(vf)?;
+        Ok(record.map(|record| self.without_former_boot(record)))
+    }
+
+    /// Has a VF a claim of a former boot?
+    fn is_void(&self, vf: PciAddress) -> Result<bool, LedgerError> {
+        let record = self.on_disk(vf)?;
+        Ok(record.is_some_and(|record| self.is_claim_void(&record)))
+    }
+
+    fn on_disk(&self, vf: PciAddress) -> Result<Option<Record>, LedgerError> {
         let state = |source| LedgerError::State { vf, source };
         let path = self.state.record(vf);
         let Some(bytes) =
@@ -259,7 +273,7 @@ impl Ledger {
             return Ok(None);
         };
         match parse(&bytes, vf) {
-            Ok(record) => Ok(Some(self.without_former_boot(record))),
+            Ok(record) => Ok(Some(record)),
             Err(ParseRecordError::Later { version }) => {
                 Err(LedgerError::Later { vf, path, version })
             }
@@ -287,9 +301,9 @@ impl Ledger {
 
     /// Opens the record of a VF, whose lock the caller has, to change it.
     ///
-    /// A claim of a former boot is void. A damaged record is kept aside, and stays in its place too until
-    /// another is written: that the VF may be somebody's must not be forgotten before. With
-    /// `is_void` whatever cannot be read is of a former boot, and replaced at once;
+    /// A claim of a former boot is void, and removed. A damaged record is kept aside, and stays in its
+    /// place too until another is written: that the VF may be somebody's must not be forgotten before.
+    /// With `is_void` whatever cannot be read is of a former boot, and removed at once;
     /// [`Ledger::is_of_former_boot`] told so before the lock was taken.
     pub(crate) fn open(
         &self,
@@ -303,7 +317,13 @@ impl Ledger {
             return Ok((Record::free(vf, self.boot.clone()), None));
         };
         match parse(&bytes, vf) {
-            Ok(record) => Ok((self.without_former_boot(record), None)),
+            Ok(record) => {
+                if self.is_claim_void(&record) {
+                    self.free(vf)?;
+                    self.note(vf, Happening::VoidAfterReboot);
+                }
+                Ok((self.without_former_boot(record), None))
+            }
             Err(ParseRecordError::Later { version }) if !is_void => {
                 Err(LedgerError::Later { vf, path, version })
             }
@@ -311,18 +331,17 @@ impl Ledger {
                 let kept = path.with_extension("json.damaged");
                 keep(&path, &kept)
                     .map_err(|error| state(StateError::new("keep aside", &path, error)))?;
-                let mut record = Record::free(vf, self.boot.clone());
-                record.note(now(), Happening::Damaged);
                 if is_void {
                     // The lock file that told so is there from now on.
-                    self.write_free(&record)?;
+                    self.free(vf)?;
+                    self.note(vf, Happening::Damaged);
                 }
                 let damage = Damage {
                     kept,
                     reason: error.to_string(),
                     is_void,
                 };
-                Ok((record, Some(damage)))
+                Ok((Record::free(vf, self.boot.clone()), Some(damage)))
             }
         }
     }
@@ -332,9 +351,9 @@ impl Ledger {
         self.put(record, write_atomic)
     }
 
-    /// Writes how far something came that is recorded already. It is not forced to the disk: every
-    /// process sees it, and after a power cut the record is of a former boot, and void.
-    pub(crate) fn mark(&self, record: &Record) -> Result<(), LedgerError> {
+    /// Writes a record anew of which less is true by now. It is not forced to the disk: every process
+    /// sees it, and after a power cut the record is of a former boot, and void.
+    pub(crate) fn amend(&self, record: &Record) -> Result<(), LedgerError> {
         self.put(record, write_for_this_boot)
     }
 
@@ -352,20 +371,39 @@ impl Ledger {
         written.map_err(|source| LedgerError::State { vf, source })
     }
 
-    /// Says that a VF is free, even on a full disk, where a record can be removed but not written.
-    pub(crate) fn write_free(&self, record: &Record) -> Result<(), LedgerError> {
-        let written = self.mark(record);
-        if written.is_err() && fs::remove_file(self.state.record(record.vf)).is_ok() {
-            return Ok(());
+    /// Notes how far something came that is on record, behind the record; not forced to the disk either.
+    pub(crate) fn mark(&self, vf: PciAddress, stage: Stage) -> Result<(), LedgerError> {
+        let path = self.state.record(vf);
+        let write = || {
+            let line = Mark { stage }.to_bytes()?;
+            let mut file = OpenOptions::new().append(true).open(&path)?;
+            file.write_all(&line)
+        };
+        write().map_err(|error| {
+            let source = StateError::new("write", &path, error);
+            LedgerError::State { vf, source }
+        })
+    }
+
+    /// Says that a VF is free: it has no record then, not even on a full disk.
+    pub(crate) fn free(&self, vf: PciAddress) -> Result<(), LedgerError> {
+        let path = self.state.record(vf);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let source = StateError::new("remove", &path, error);
+                Err(LedgerError::State { vf, source })
+            }
+            _ => Ok(()),
         }
-        written
+    }
+
+    fn is_claim_void(&self, record: &Record) -> bool {
+        record.claim.is_some() && record.boot != self.boot
     }
 
     fn without_former_boot(&self, mut record: Record) -> Record {
         if record.boot != self.boot {
-            if record.claim.take().is_some() {
-                record.note(now(), Happening::VoidAfterReboot);
-            }
+            record.claim = None;
             record.boot = self.boot.clone();
         }
         record

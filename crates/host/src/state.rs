@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /var/lib/virtfn/ledger/0000:3b:02.1.json   who has a VF, and how to take it back (`ledger`)
+//! /var/lib/virtfn/history/0000:3b:02.1.jsonl what happened to a VF (`ledger`)
 //! /var/lib/virtfn/memo/0000:3b:02.1          what is to be finished for whoever has a VF (`memo`)
 //! /var/lib/virtfn/journal/apply.jsonl        what the last apply did (`journal`)
 //! /var/lib/virtfn/pf/0000:3b:00.0.json       what a PF had before virtfn configured it (`owned`)
@@ -54,6 +55,11 @@ impl StateDir {
     /// Returns the file of the record of `vf`.
     pub(crate) fn record(&self, vf: PciAddress) -> PathBuf {
         self.ledger().join(format!("{vf}.json"))
+    }
+
+    /// Returns the file of what happened to `vf`.
+    pub(crate) fn history(&self, vf: PciAddress) -> PathBuf {
+        self.lasting.join("history").join(format!("{vf}.jsonl"))
     }
 
     /// Can records be written? It is tried with a file that is removed again.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use host::{Change, Claim, Happening, Record, Stage};
+use host::{Change, Claim, Happening, PastEvent, Stage};
 use model::{AuxName, Code, DeviceId, Explain, Holder, PciAddress};
 use serde::Serialize;
 
@@ -48,9 +48,13 @@ pub(crate) fn run(args: &ExplainArgs, site: &Site, ui: &mut Ui) -> Result<(), Fa
     let work = Workplace::open(&site)?;
     let vf = address_of(&vf, &work)?;
     let record = work.ledger.look(vf).map_err(Failure::failed)?;
+    let journal = Journal {
+        claim: record.and_then(|record| record.claim),
+        history: work.ledger.history(vf).map_err(Failure::failed)?,
+    };
     let pools = pools(args, &site, ui)?;
-    let journal = (args.output == PlanOutput::Json).then(|| view(record.as_ref()));
-    let head = render(vf, record.as_ref(), now());
+    let head = journal.render(vf, now());
+    let journal = (args.output == PlanOutput::Json).then(|| journal.view());
     told(&DeviceId::Pci(vf), &head, journal, pools.as_ref(), args, ui)
 }
 
@@ -230,29 +234,92 @@ impl From<&Change> for ChangeView {
     }
 }
 
-fn view(record: Option<&Record>) -> JournalView {
-    let claim = record.and_then(|record| record.claim.as_ref());
-    let history = record.into_iter().flat_map(|record| &record.history);
-    JournalView {
-        held: claim.map(|claim| HeldView {
-            holder: claim.holder.to_string(),
-            stage: stage(claim.stage),
-            since: claim.since,
-            netns: claim.netns.as_ref().map(ToString::to_string),
-            asked: claim.asked.clone(),
-            changes: changes(claim).iter().map(Into::into).collect(),
-        }),
-        history: history
-            .map(|past| {
-                let (event, holder, changes) = parts(&past.what);
-                EventView {
-                    at: past.at,
-                    event,
-                    holder: holder.map(ToString::to_string),
-                    changes: changes.iter().map(Into::into).collect(),
+/// What the ledger knows of a VF.
+struct Journal {
+    claim: Option<Claim>,
+    /// The oldest first.
+    history: Vec<PastEvent>,
+}
+
+impl Journal {
+    fn view(&self) -> JournalView {
+        JournalView {
+            held: self.claim.as_ref().map(|claim| HeldView {
+                holder: claim.holder.to_string(),
+                stage: stage(claim.stage),
+                since: claim.since,
+                netns: claim.netns.as_ref().map(ToString::to_string),
+                asked: claim.asked.clone(),
+                changes: changes(claim).iter().map(Into::into).collect(),
+            }),
+            history: self.history.iter().map(EventView::from).collect(),
+        }
+    }
+
+    fn render(&self, vf: PciAddress, now: u64) -> String {
+        let mut text = String::new();
+        let mut say = |line: &str| {
+            let _a_string_takes_all = writeln!(text, "{line}");
+        };
+        let when = |at: u64| ago(now.saturating_sub(at));
+        match &self.claim {
+            None if self.history.is_empty() => say(&format!("vf {vf}: nothing in its journal")),
+            None => say(&format!("vf {vf}: nobody has it by its journal")),
+            Some(claim) => {
+                let netns = claim.netns.as_ref();
+                let place = netns.map_or(String::new(), |netns| format!(", in namespace {netns}"));
+                let half = match claim.stage {
+                    Stage::Attached => "",
+                    Stage::Attaching => "; its attach is under way, or died half way",
+                    Stage::Detaching => "; its detach is under way, or died half way",
+                };
+                say(&format!("vf {vf}: held by {}{place}{half}", claim.holder));
+                say(&format!("  since   {}", when(claim.since)));
+                if !claim.asked.is_empty() {
+                    say(&format!("  asked   {}", claim.asked));
                 }
-            })
-            .collect(),
+                say("  changed, in this order; a detach goes back from the last to the first");
+                changes(claim)
+                    .iter()
+                    .for_each(|change| say(&format!("    {}", sentence(change))));
+            }
+        }
+        if !self.history.is_empty() {
+            say("  history");
+        }
+        for past in self.history.iter().rev() {
+            let line = match &past.what {
+                Happening::Attached { holder, .. } => format!("given to {holder}"),
+                Happening::Detached { holder } => format!("taken back from {holder}"),
+                Happening::Healed { holder } => {
+                    format!("taken back: an attach or detach for {holder} died half way")
+                }
+                Happening::Deserted { holder } => {
+                    format!("taken back: the namespace of {holder} was gone")
+                }
+                Happening::VoidAfterReboot => "free again: the host was rebooted".to_owned(),
+                Happening::Damaged => "its record was damaged, and kept aside".to_owned(),
+                Happening::Unknown => "something that a later virtfn knows".to_owned(),
+            };
+            say(&format!("    {}: {line}", when(past.at)));
+            let (_, _, changes) = parts(&past.what);
+            changes
+                .iter()
+                .for_each(|change| say(&format!("      {}", sentence(change))));
+        }
+        text
+    }
+}
+
+impl From<&PastEvent> for EventView {
+    fn from(past: &PastEvent) -> Self {
+        let (event, holder, changes) = parts(&past.what);
+        Self {
+            at: past.at,
+            event,
+            holder: holder.map(ToString::to_string),
+            changes: changes.iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -280,63 +347,6 @@ fn parts(what: &Happening) -> (&'static str, Option<&Holder>, &[Change]) {
     }
 }
 
-fn render(vf: PciAddress, record: Option<&Record>, now: u64) -> String {
-    let mut text = String::new();
-    let mut say = |line: &str| {
-        let _a_string_takes_all = writeln!(text, "{line}");
-    };
-    let when = |at: u64| ago(now.saturating_sub(at));
-    let Some(record) = record else {
-        say(&format!("vf {vf}: nothing in its journal"));
-        return text;
-    };
-    match &record.claim {
-        None => say(&format!("vf {vf}: nobody has it by its journal")),
-        Some(claim) => {
-            let netns = claim.netns.as_ref();
-            let place = netns.map_or(String::new(), |netns| format!(", in namespace {netns}"));
-            let half = match claim.stage {
-                Stage::Attached => "",
-                Stage::Attaching => "; its attach is under way, or died half way",
-                Stage::Detaching => "; its detach is under way, or died half way",
-            };
-            say(&format!("vf {vf}: held by {}{place}{half}", claim.holder));
-            say(&format!("  since   {}", when(claim.since)));
-            if !claim.asked.is_empty() {
-                say(&format!("  asked   {}", claim.asked));
-            }
-            say("  changed, in this order; a detach goes back from the last to the first");
-            changes(claim)
-                .iter()
-                .for_each(|change| say(&format!("    {}", sentence(change))));
-        }
-    }
-    if !record.history.is_empty() {
-        say("  history");
-    }
-    for past in record.history.iter().rev() {
-        let line = match &past.what {
-            Happening::Attached { holder, .. } => format!("given to {holder}"),
-            Happening::Detached { holder } => format!("taken back from {holder}"),
-            Happening::Healed { holder } => {
-                format!("taken back: an attach or detach for {holder} died half way")
-            }
-            Happening::Deserted { holder } => {
-                format!("taken back: the namespace of {holder} was gone")
-            }
-            Happening::VoidAfterReboot => "free again: the host was rebooted".to_owned(),
-            Happening::Damaged => "its record was damaged, and kept aside".to_owned(),
-            Happening::Unknown => "something that a later virtfn knows".to_owned(),
-        };
-        say(&format!("    {}: {line}", when(past.at)));
-        let (_, _, changes) = parts(&past.what);
-        changes
-            .iter()
-            .for_each(|change| say(&format!("      {}", sentence(change))));
-    }
-    text
-}
-
 fn sentence(change: &Change) -> String {
     match &change.before {
         Some(before) => format!("{} (before: {before})", change.done),
@@ -348,30 +358,34 @@ fn sentence(change: &Change) -> String {
 mod tests {
     use super::*;
 
-    const RECORD: &str = r#"{
-        "version": 1, "vf": "0000:01:10.0", "boot": "b",
-        "claim": {
-            "pf": "0000:01:00.0", "stage": "attached", "since": 1000, "asked": "vlan 100",
-            "holder": {"kind": "cni", "id": "c1", "interface": "net1"},
-            "netns": {"path": {"path": "/run/netns/blue", "inode": 7}}, "before": {},
-            "steps": [{
-                "step": {"do": "rebind", "function": "0000:01:10.0"}, "before": "as it was"
-            }]
-        },
-        "history": [
-            {"at": 500, "event": "attached", "holder": {"kind": "cni", "id": "c0"},
-             "changes": [{"done": "vf 0: set vlan 7", "before": "vlan none"}]},
-            {"at": 700, "event": "deserted", "holder": {"kind": "cni", "id": "c0"}},
-            {"at": 800, "event": "from-the-future"}
-        ]
+    const CLAIM: &str = r#"{
+        "pf": "0000:01:00.0", "stage": "attached", "since": 1000, "asked": "vlan 100",
+        "holder": {"kind": "cni", "id": "c1", "interface": "net1"},
+        "netns": {"path": {"path": "/run/netns/blue", "inode": 7}}, "before": {},
+        "steps": [{
+            "step": {"do": "rebind", "function": "0000:01:10.0"}, "before": "as it was"
+        }]
     }"#;
+
+    const HISTORY: &str = r#"[
+        {"at": 500, "event": "attached", "holder": {"kind": "cni", "id": "c0"},
+         "changes": [{"done": "vf 0: set vlan 7", "before": "vlan none"}]},
+        {"at": 700, "event": "deserted", "holder": {"kind": "cni", "id": "c0"}},
+        {"at": 800, "event": "from-the-future"}
+    ]"#;
+
+    fn vf() -> PciAddress {
+        "0000:01:10.0".parse().unwrap()
+    }
 
     #[test]
     fn a_journal_tells_who_when_and_what() {
-        let record: Record = serde_json::from_str(RECORD).unwrap();
-        let text = render(record.vf, Some(&record), 1060);
-        insta::assert_snapshot!(text);
-        let view = serde_json::to_value(view(Some(&record))).unwrap();
+        let journal = Journal {
+            claim: serde_json::from_str(CLAIM).unwrap(),
+            history: serde_json::from_str(HISTORY).unwrap(),
+        };
+        insta::assert_snapshot!(journal.render(vf(), 1060));
+        let view = serde_json::to_value(journal.view()).unwrap();
         assert_eq!(view["held"]["changes"][0]["before"], "as it was");
         assert_eq!(view["history"][0]["changes"][0]["done"], "vf 0: set vlan 7");
         assert_eq!(view["history"][2]["event"], "unknown");
@@ -379,10 +393,11 @@ mod tests {
 
     #[test]
     fn a_journal_with_nothing_in_it_does_not_say_that_the_vf_is_free() {
-        let vf = "0000:01:10.0".parse().unwrap();
-        assert_eq!(
-            render(vf, None, 0),
-            "vf 0000:01:10.0: nothing in its journal\n"
-        );
+        let journal = Journal {
+            claim: None,
+            history: Vec::new(),
+        };
+        let text = journal.render(vf(), 0);
+        assert_eq!(text, "vf 0000:01:10.0: nothing in its journal\n");
     }
 }

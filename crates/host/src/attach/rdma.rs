@@ -46,7 +46,7 @@ impl<H: Host> Engine<'_, H> {
             if let Some(claim) = &mut record.claim {
                 claim.steps.pop();
             }
-            if let Err(error) = self.ledger.mark(record) {
+            if let Err(error) = self.ledger.amend(record) {
                 // Its undo finds the device at home, and that is fine.
                 tracing::warn!(pci = %vf, %error, "record not written");
             }
@@ -88,7 +88,7 @@ impl<H: Host> Engine<'_, H> {
         if let Some(claim) = &mut record.claim {
             claim.steps.pop();
         }
-        self.ledger.mark(record)?;
+        self.ledger.amend(record)?;
         tracing::info!(pci = %vf, %holder, "rdma device returned");
         Ok(true)
     }

@@ -1,18 +1,17 @@
 //! The record of one VF, and its form on the disk.
 //!
 //! The form is JSON with a `version`; fields are added, never renamed, and a reader skips those
-//! that it does not know. A higher version is one that this reader must not touch.
+//! that it does not know. A higher version is one that this reader must not touch. Behind it are marks of
+//! how far it came since, a line each; the last one counts.
 
 use model::{DriverName, Holder, IfName, MacAddr, NetnsTarget, PciAddress, Step, VfState};
 use serde::{Deserialize, Serialize};
+use serde_json::Deserializer;
 
 use crate::{AccessError, HostRoot};
 
 /// The version that this virtfn writes.
 pub(super) const VERSION: u32 = 1;
-
-/// How many past events a record keeps; an attach and a detach make two.
-const HISTORY_LIMIT: usize = 16;
 
 /// Which boot of the host: what was set on VFs does not outlive it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +48,6 @@ pub struct Record {
     /// Who has the VF; `None` while it is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// What happened to the VF before, the oldest first; at most 16 events.
-    #[serde(default)]
-    pub history: Vec<PastEvent>,
 }
 
 /// Who has a VF, and how to take it back.
@@ -132,71 +128,6 @@ impl From<&model::PlannedStep> for RecordedStep {
     }
 }
 
-/// One thing that happened to a VF.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PastEvent {
-    /// When, in seconds since 1970.
-    pub at: u64,
-    /// What.
-    #[serde(flatten)]
-    pub what: Happening,
-}
-
-/// One change that was made, in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// What was done, such as `vf 0: set vlan 100`.
-    pub done: String,
-    /// What was there before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-}
-
-impl From<&RecordedStep> for Change {
-    fn from(recorded: &RecordedStep) -> Self {
-        Self {
-            done: recorded.step.to_string(),
-            before: recorded.before.clone(),
-        }
-    }
-}
-
-/// What can happen to a VF.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "event")]
-pub enum Happening {
-    /// It was given to somebody.
-    Attached {
-        /// To whom.
-        holder: Holder,
-        /// What was changed for it.
-        #[serde(default)]
-        changes: Vec<Change>,
-    },
-    /// It was taken back.
-    Detached {
-        /// From whom.
-        holder: Holder,
-    },
-    /// An attach or a detach was found half done, and was taken back.
-    Healed {
-        /// For whom it was.
-        holder: Holder,
-    },
-    /// The namespace that it was in is gone, so it was taken back.
-    Deserted {
-        /// Who had it.
-        holder: Holder,
-    },
-    /// Its claim was of a former boot.
-    VoidAfterReboot,
-    /// Its record could not be read.
-    Damaged,
-    /// Something that a later virtfn wrote.
-    #[serde(other)]
-    Unknown,
-}
-
 impl Record {
     /// Makes the record of a VF that nobody has.
     pub(crate) fn free(vf: PciAddress, boot: BootId) -> Self {
@@ -205,7 +136,6 @@ impl Record {
             vf,
             boot,
             claim: None,
-            history: Vec::new(),
         }
     }
 
@@ -215,17 +145,27 @@ impl Record {
         self.claim.as_ref().filter(|_| self.boot == *boot)
     }
 
-    pub(crate) fn note(&mut self, at: u64, what: Happening) {
-        self.history.push(PastEvent { at, what });
-        let surplus = self.history.len().saturating_sub(HISTORY_LIMIT);
-        self.history.drain(..surplus);
-    }
-
     pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(self)?;
-        bytes.push(b'\n');
-        Ok(bytes)
+        to_line(self)
     }
+}
+
+/// How far a claim came since its record was written.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Mark {
+    pub(super) stage: Stage,
+}
+
+impl Mark {
+    pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        to_line(self)
+    }
+}
+
+fn to_line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Bytes that are not a record that we can use.
@@ -244,7 +184,8 @@ pub(crate) fn parse(bytes: &[u8], vf: PciAddress) -> Result<Record, ParseRecordE
         version: u32,
     }
     let damaged = |reason: String| ParseRecordError::Damaged { reason };
-    let read: serde_json::Result<Record> = serde_json::from_slice(bytes);
+    let mut values = Deserializer::from_slice(bytes);
+    let read = Record::deserialize(&mut values);
     let version = match &read {
         Ok(record) => Ok(record.version),
         // A later virtfn may write something else, and still tells its version.
@@ -257,7 +198,14 @@ pub(crate) fn parse(bytes: &[u8], vf: PciAddress) -> Result<Record, ParseRecordE
     if record.vf != vf {
         return Err(damaged(format!("it is about {}", record.vf)));
     }
-    let surplus = record.history.len().saturating_sub(HISTORY_LIMIT);
-    record.history.drain(..surplus);
+    for mark in values.into_iter::<Mark>() {
+        match (mark, &mut record.claim) {
+            (Ok(Mark { stage }), Some(claim)) => claim.stage = stage,
+            (Ok(_), None) => {}
+            // Whoever wrote it was killed in the middle, and so it came no further.
+            (Err(error), _) if error.is_eof() => break,
+            (Err(error), _) => return Err(damaged(error.to_string())),
+        }
+    }
     Ok(record)
 }

@@ -50,15 +50,43 @@ fn a_record_is_read_as_it_was_written() {
 }
 
 #[test]
+fn the_last_whole_mark_says_how_far_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    assert!(ledger.mark(vf(), Stage::Attached).is_err(), "no record");
+    ledger.write(&claimed(&ledger)).unwrap();
+    let stage = || {
+        ledger
+            .look(vf())
+            .map(|record| record.unwrap().claim.unwrap().stage)
+    };
+    ledger.mark(vf(), Stage::Attaching).unwrap();
+    ledger.mark(vf(), Stage::Detaching).unwrap();
+    assert_eq!(stage().unwrap(), Stage::Detaching);
+    let path = ledger.state.record(vf());
+    let whole = fs::read(&path).unwrap();
+    let torn = &whole[..whole.len() - 4];
+    fs::write(&path, torn).unwrap();
+    assert_eq!(stage().unwrap(), Stage::Attaching);
+    fs::write(&path, [&whole[..], b"\0\0"].concat()).unwrap();
+    assert!(stage().is_err(), "what is behind it is no mark");
+}
+
+#[test]
 fn a_claim_of_a_former_boot_is_void() {
     let dir = tempfile::tempdir().unwrap();
     let before = ledger(&dir, "one");
     before.write(&claimed(&before)).unwrap();
     let after = ledger(&dir, "two");
     assert_eq!(after.holders(), Holders::default());
+    // Nobody opened it since the boot.
+    assert_eq!(after.history(vf()).unwrap().len(), 1);
     let (record, damage) = after.open(vf(), false).unwrap();
     assert_eq!((record.claim, damage), (None, None));
-    assert_eq!(record.history[0].what, Happening::VoidAfterReboot);
+    assert_eq!(after.recorded().unwrap(), []);
+    let told = |events: Vec<PastEvent>| events.into_iter().map(|event| event.what);
+    let history = told(after.history(vf()).unwrap());
+    assert_eq!(history.collect::<Vec<_>>(), [Happening::VoidAfterReboot]);
 }
 
 #[test]
@@ -127,7 +155,7 @@ fn what_cannot_be_used_and_nobody_wrote_since_the_host_started_is_void() {
         assert!(found.gaps[0].reason.ends_with("and so void"), "{found:?}");
         let (record, damage) = ledger.open(vf(), true).unwrap();
         assert_eq!(fs::read(damage.unwrap().kept).unwrap(), content);
-        assert_eq!(ledger.look(vf()).unwrap(), Some(record));
+        assert_eq!((ledger.look(vf()).unwrap(), record.claim), (None, None));
         assert_eq!(ledger.holders(), Holders::default());
     }
 }
@@ -170,24 +198,14 @@ fn a_record_of_a_later_virtfn_is_not_touched() {
 }
 
 #[test]
-fn history_is_bounded() {
-    let mut record = Record::free(vf(), BootId::new("one"));
-    for at in 0..100 {
-        record.note(at, Happening::Damaged);
-    }
-    assert_eq!(record.history.len(), 16);
-    assert_eq!(record.history[15].at, 99);
-}
-
-#[test]
 fn a_vf_can_be_said_free_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(&dir, "one");
     ledger.write(&claimed(&ledger)).unwrap();
     // A directory in the place of the new file makes every write fail, as a full disk would.
     fs::create_dir(dir.path().join("lib/ledger/0000:01:10.0.json.new")).unwrap();
-    let free = Record::free(vf(), ledger.boot.clone());
-    assert!(ledger.write(&free).is_err());
-    ledger.write_free(&free).unwrap();
+    assert!(ledger.write(&claimed(&ledger)).is_err());
+    ledger.free(vf()).unwrap();
+    ledger.free(vf()).unwrap();
     assert_eq!(ledger.holders(), Holders::default());
 }
