@@ -120,7 +120,7 @@ impl Place<ThisMachine> {
             let root = HostRoot::this_machine()?;
             let boot = BootId::read(&root)?;
             // Without the ledger: the engine reads the one record that matters.
-            let linux = Linux::this_machine()?;
+            let linux = Linux::at(root.clone());
             Ok((ThisMachine { root, linux }, boot))
         };
         let (machine, boot) = open().map_err(|error| {

@@ -212,8 +212,7 @@ pub fn find(root: &HostRoot, text: &str) -> Result<NetnsTarget, NetnsError> {
         named
     };
     let inode = OpenNetns::open(root, &path)?.inode();
-    let own = OpenNetns::open(root, OWN)?.inode();
-    Ok(if inode == own {
+    Ok(if inode == own_inode(root)? {
         NetnsTarget::Host
     } else {
         NetnsTarget::Path { path, inode }
@@ -229,8 +228,15 @@ pub fn lives(root: &HostRoot, target: &NetnsTarget) -> bool {
     }
 }
 
-/// The namespace of the calling thread.
-const OWN: &str = "/proc/thread-self/ns/net";
+/// Returns the inode of the calling thread's namespace.
+fn own_inode(root: &HostRoot) -> Result<u64, NetnsError> {
+    let own = root.path().join("proc/thread-self/ns/net");
+    let stat = rustix::fs::stat(&own).map_err(|errno| NetnsError::Open {
+        path: own.display().to_string(),
+        source: errno.into(),
+    })?;
+    Ok(stat.st_ino)
+}
 
 enum Fault {
     Enter(io::Error),

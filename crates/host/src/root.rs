@@ -15,6 +15,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
@@ -25,15 +26,19 @@ pub(crate) const FILE_LIMIT: usize = 64 * 1024;
 /// Most entries listed of one directory: 65,536 functions fit into one PCI domain.
 const LIST_LIMIT: usize = 128 * 1024;
 
+/// Room for the entries of one answer: a directory of a device fits, and memory that is touched for the
+/// first time is dear.
+const LIST_BUFFER: usize = 8 * 1024;
+
 /// How often a path is looked up before it is given up: `openat2` answers `EAGAIN` when anything was
 /// renamed or mounted on the whole machine while it took a `..`, which most links of sysfs have. A try
 /// takes microseconds, and even beside somebody who does nothing but rename most succeed.
 const OPEN_TRIES: u32 = 1000;
 
-/// A host's root directory.
-#[derive(Debug)]
+/// A host's root directory. Clones share the descriptor.
+#[derive(Clone, Debug)]
 pub struct HostRoot {
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     path: PathBuf,
     lookup: Lookup,
 }
@@ -104,7 +109,7 @@ impl HostRoot {
         };
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(error)?;
         let mut root = Self {
-            dir,
+            dir: Arc::new(dir),
             path: path.to_owned(),
             lookup: Lookup::Beneath,
         };
@@ -195,7 +200,7 @@ impl HostRoot {
         let Ok(dir) = self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY) else {
             return false;
         };
-        let mut buffer = Vec::with_capacity(4096);
+        let mut buffer = Vec::with_capacity(LIST_BUFFER);
         let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
         while let Some(Ok(entry)) = entries.next() {
             let name = entry.file_name().to_bytes();
@@ -320,7 +325,7 @@ fn read_all(file: BorrowedFd<'_>, limit: usize, buffer: &mut Vec<u8>) -> Result<
 }
 
 fn list_names(dir: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
-    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut buffer = Vec::with_capacity(LIST_BUFFER);
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::cni::{AddResult, Interface};
-use host::{Addressing, Attached, Checkpoint, Lock, Stage};
+use host::{Addressing, AttachError, Attached, Checkpoint, Lock};
 use model::{
     AttachInterface, AttachRequest, Function, Holder, HolderKind, IfName, MacAddr, Netdev,
     NetnsTarget, VfSettings,
@@ -70,9 +70,11 @@ impl<'a> Add<'a> {
         let locked = place.files.lock(vf, PATIENCE);
         let _lock: Lock = locked.map_err(|error| Failure::explained(&error))?;
         let _infiniband = infiniband_lock(self.call, place, vf, PATIENCE)?;
-        self.settle(place)?;
-        let attached = place.engine().attach(&self.request());
-        let attached = attached.map_err(|error| Failure::explained(&error))?;
+        foreign::settle(place, vf)?;
+        if self.call.plugin == Plugin::IbSriov {
+            foreign::forget_stale(place, vf);
+        }
+        let attached = self.attach(place)?;
         for note in &attached.notes {
             tracing::warn!(pci = %vf, %note, "vf attached with a note");
         }
@@ -83,32 +85,31 @@ impl<'a> Add<'a> {
         })
     }
 
-    /// Brings order into what others left of the VF, and refuses it when it is somebody's.
-    fn settle<M: Machine>(&self, place: &mut Place<M>) -> Result<(), Failure> {
-        let vf = self.wanted.device();
-        let record = place.ledger.look(vf);
-        // A damaged record is for the engine to set aside.
-        let claim = record.ok().flatten().and_then(|record| record.claim);
-        if let Some(claim) = claim.filter(|claim| claim.holder == self.holder) {
-            let is_same =
-                claim.stage == Stage::Attached && claim.netns.as_ref() == Some(&self.netns);
-            if is_same && place.files.of_holder(&self.holder).is_some() {
-                return Err(Failure::new(
-                    "vf-in-use",
-                    format!(
-                        "VF {vf} is already allocated: {} has it, and this ADD is its second",
-                        self.holder
-                    ),
-                    "let the runtime call DEL before it calls ADD again",
-                ));
+    /// Gives the VF to the holder, anew when he has it from an ADD that was killed before its end.
+    fn attach<M: Machine>(&self, place: &mut Place<M>) -> Result<Attached, Failure> {
+        let request = self.request();
+        let given = place.engine().attach(&request);
+        let had_it_here = match &given {
+            Ok(attached) if attached.already => true,
+            Err(AttachError::InUse { holder, netns, .. }) if *holder == self.holder => {
+                netns.as_ref() == Some(&self.netns)
             }
-            take_back(place, vf, &self.holder)?;
+            Ok(_) | Err(_) => return given.map_err(|error| Failure::explained(&error)),
+        };
+        let vf = request.vf;
+        if had_it_here && place.files.of_holder(&self.holder).is_some() {
+            return Err(Failure::new(
+                "vf-in-use",
+                format!(
+                    "VF {vf} is already allocated: {} has it, and this ADD is its second",
+                    self.holder
+                ),
+                "let the runtime call DEL before it calls ADD again",
+            ));
         }
-        foreign::settle(place, vf)?;
-        if self.call.plugin == Plugin::IbSriov {
-            foreign::forget_stale(place, vf);
-        }
-        Ok(())
+        take_back(place, vf, &self.holder)?;
+        let given = place.engine().attach(&request);
+        given.map_err(|error| Failure::explained(&error))
     }
 
     fn request(&self) -> AttachRequest {
