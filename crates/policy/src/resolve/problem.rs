@@ -144,10 +144,12 @@ impl Explain for ResolveError {
         match self.problems.as_slice() {
             [only] => only.remedy(),
             many => {
-                let lines: Vec<String> = many
+                let mut lines: Vec<String> = many
                     .iter()
                     .filter_map(|p| Some(format!("policy {}: {}", p.policy, p.remedy()?)))
                     .collect();
+                // Of a policy for many PFs, one way out may be that of all.
+                lines.dedup();
                 (!lines.is_empty()).then(|| lines.join("\n"))
             }
         }

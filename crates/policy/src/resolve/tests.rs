@@ -400,6 +400,19 @@ fn what_cannot_be_is_an_error_that_names_the_pf_and_the_way_out() {
 }
 
 #[test]
+fn the_same_way_out_is_told_once() {
+    let seen = inventory([igb("0000:01:00.0", "ens1"), igb("0000:02:00.0", "ens2")]);
+    let resolved = resolve(
+        &seen,
+        &[policy("a", &["ens1", "ens2"], 8)],
+        &BTreeMap::new(),
+    );
+    let error = resolved.accept().unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 2);
+    assert_eq!(error.remedy().unwrap(), "policy a: set numVfs to 7 or less");
+}
+
+#[test]
 fn the_policy_that_asks_for_too_many_is_named_although_a_later_one_wins() {
     let seen = inventory([igb("0000:01:00.0", "ens1")]);
     let a = policy("a", &["ens1#0-1"], 64);
