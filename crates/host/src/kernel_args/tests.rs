@@ -190,6 +190,27 @@ fn debian_s_file_is_edited_and_grub_cfg_made() {
 }
 
 #[test]
+fn where_there_is_no_update_grub_grub_cfg_is_made_where_it_is() {
+    for (program, config) in [
+        ("/usr/sbin/grub2-mkconfig", "/boot/grub2/grub.cfg"),
+        ("/usr/bin/grub-mkconfig", "/boot/grub/grub.cfg"),
+    ] {
+        let files = [(program, "x"), ("/etc/default/grub", GRUB), (config, MADE)];
+        let (temp, root) = host(&files);
+        let made = temp.path().join(config.trim_start_matches('/'));
+        let update = || {
+            std::fs::write(&made, MADE.replace("quiet", "intel_iommu=on quiet")).unwrap();
+            Ok(String::new())
+        };
+        let call = format!("{program} | -o | {config}");
+        let mut play = Play::new().doing(&call, update);
+        let wanted = arguments("intel_iommu=on");
+        let written = write_kernel_arguments(&root, &wanted, &mut play).unwrap();
+        assert_eq!(written.added, wanted, "{call}");
+    }
+}
+
+#[test]
 fn a_run_killed_before_grub_cfg_was_made_is_completed() {
     let (temp, root) = debian();
     let edited = GRUB.replace("LINUX=\"\"", "LINUX=\"intel_iommu=on\"");
