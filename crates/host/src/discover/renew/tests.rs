@@ -135,7 +135,12 @@ impl Changing {
         let owner = if which.is_multiple_of(2)
             && let Some(namespace) = elsewhere.pop()
         {
-            let link = namespace["links"][0].clone();
+            let mut link = namespace["links"][0].clone();
+            // The kernel gives it another index where its own is taken.
+            let taken = || links.iter().filter_map(|link| link["index"].as_u64());
+            if taken().any(|index| link["index"] == index) {
+                link["index"] = json!(taken().max()? + 1);
+            }
             // The event of one that comes back names its function.
             let owner = link["parent_dev"].as_str()?.parse().ok();
             links.push(link);
