@@ -58,6 +58,16 @@ impl Failure {
         )
     }
 
+    /// Says in what attempt it happened, and one more way out.
+    pub(crate) fn during(mut self, attempt: &str, way_out: &str) -> Self {
+        self.message = format!("{attempt}: {}", self.message);
+        self.remedy = Some(match self.remedy {
+            Some(remedy) => format!("{remedy}; {way_out}"),
+            None => way_out.to_owned(),
+        });
+        self
+    }
+
     /// Adds what failed besides.
     pub(crate) fn and(mut self, other: &Self) -> Self {
         self.message.push_str("; then ");

@@ -50,6 +50,25 @@ impl Memo {
         self.0.holder()
     }
 
+    /// Gives the addresses back for somebody else, who gets the VF.
+    pub(crate) fn clear<M: Machine>(
+        &self,
+        place: &Place<M>,
+        vf: PciAddress,
+    ) -> Result<(), Failure> {
+        let holder = self.holder()?;
+        self.release(place, vf).map_err(|failure| {
+            let way_out = format!(
+                "or remove {}: the VF is free then, and these addresses stay reserved",
+                place.memos.path(vf).display()
+            );
+            failure.during(
+                &format!("give back the addresses of {holder}, who had VF {vf}"),
+                &way_out,
+            )
+        })
+    }
+
     /// Gives the addresses back, and forgets the call.
     pub(crate) fn release<M: Machine>(
         &self,

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use model::PciAddress;
 
@@ -40,6 +41,12 @@ impl Memos {
             .collect();
         vfs.sort_unstable();
         vfs
+    }
+
+    /// Returns the file of a VF's memo, whether it is there or not.
+    #[must_use]
+    pub fn path(&self, vf: PciAddress) -> PathBuf {
+        self.state.memo(vf)
     }
 
     /// Returns the memo of a VF; `None` when it has none.

@@ -150,7 +150,7 @@ impl<'a> Add<'a> {
             forget(place, former);
         }
         if let Some(memo) = Memo::of(place, vf)? {
-            memo.release(place, vf)?;
+            memo.clear(place, vf)?;
         }
         let mut result = AddResult::default();
         if let Some(ipam) = &self.ipam {

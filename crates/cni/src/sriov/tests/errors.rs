@@ -72,6 +72,24 @@ fn a_vf_of_another_container_is_worth_another_try() {
 }
 
 #[test]
+fn who_gets_a_vf_whose_former_addresses_cannot_be_given_back_is_told_the_way_out() {
+    let mut world = World::new();
+    world.add(&config(&json!({})));
+    world.destroy("/run/netns/blue");
+    let ipam = "#!/bin/sh\necho '{\"code\": 100, \"msg\": \"no API server\"}'; exit 1\n";
+    std::fs::write(world.dir.path().join("bin/test-ipam"), ipam).unwrap();
+    let plain = config(&json!({"ipam": {}}));
+    let error = world.refused("ADD", "c2", &plain);
+    let attempt = "give back the addresses of cni c1 as net1, who had VF 0000:01:10.0: ";
+    assert!(error.msg.starts_with(attempt), "{error:?}");
+    assert!(error.msg.contains("no API server"), "{error:?}");
+    let (_, rest) = error.details.split_once("remove ").unwrap();
+    std::fs::remove_file(rest.split_once(": ").unwrap().0).unwrap();
+    let add = world.call("ADD", "c2", "/run/netns/red", &plain);
+    world.serve(&add).unwrap();
+}
+
+#[test]
 fn a_second_add_is_refused_and_leaves_the_first_alone() {
     let mut world = World::new();
     let config = config(&json!({"vlan": 7}));
