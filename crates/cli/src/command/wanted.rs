@@ -293,6 +293,13 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
         0 => return Ok(Wish::Policies(policies, pools)),
         1 => states.remove(0),
         _ => {
+            if let Some((first, second)) = of_one_name(&states) {
+                return Err(WantedError::StateTwice {
+                    name: first.name.clone(),
+                    first: first.origin.clone(),
+                    second: second.origin.clone(),
+                });
+            }
             let found = states.iter().position(ours);
             let Some(found) = found.filter(|_| host.is_some()) else {
                 return Err(WantedError::OtherNodes {
@@ -300,15 +307,7 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
                     names: states.into_iter().map(|state| state.name).collect(),
                 });
             };
-            let state = states.swap_remove(found);
-            if let Some(second) = states.into_iter().find(|other| other.name == state.name) {
-                return Err(WantedError::StateTwice {
-                    name: state.name,
-                    first: state.origin,
-                    second: second.origin,
-                });
-            }
-            state
+            states.swap_remove(found)
         }
     };
     if !ours(&state) {
@@ -320,6 +319,13 @@ fn wish(read: Documents, host: Option<&str>, ui: &mut Ui) -> Result<Wish, Wanted
         ));
     }
     Ok(Wish::State(Box::new(state)))
+}
+
+fn of_one_name(states: &[NodeStateDocument]) -> Option<(&NodeStateDocument, &NodeStateDocument)> {
+    states.iter().enumerate().find_map(|(index, state)| {
+        let mut later = states.iter().skip(index + 1);
+        Some((state, later.find(|later| later.name == state.name)?))
+    })
 }
 
 /// A node may be called by the first part of its host name, or the other way round.

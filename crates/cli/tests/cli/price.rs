@@ -106,6 +106,14 @@ spec:
             ),
         ),
         (
+            "twice.yaml",
+            [
+                state("worker-1", "0000:01:00.0"),
+                state("worker-1", "0000:02:00.0"),
+            ]
+            .join("---\n"),
+        ),
+        (
             "both.yaml",
             format!(
                 "{}---\n{}",
