@@ -146,7 +146,9 @@ impl Record {
     }
 
     pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        to_line(self)
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
     }
 }
 
@@ -157,15 +159,12 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// A line that begins with its line break, so that one that was cut short spoils none behind it.
     pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        to_line(self)
+        let mut line = vec![b'\n'];
+        serde_json::to_writer(&mut line, self)?;
+        Ok(line)
     }
-}
-
-fn to_line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 /// Bytes that are not a record that we can use.
@@ -184,26 +183,32 @@ pub(crate) fn parse(bytes: &[u8], vf: PciAddress) -> Result<Record, ParseRecordE
         version: u32,
     }
     let damaged = |reason: String| ParseRecordError::Damaged { reason };
-    let mut values = Deserializer::from_slice(bytes);
-    let read = Record::deserialize(&mut values);
+    let mut values = Deserializer::from_slice(bytes).into_iter::<Record>();
+    let read = values.next();
     let version = match &read {
-        Ok(record) => Ok(record.version),
+        Some(Ok(record)) => Some(record.version),
         // A later virtfn may write something else, and still tells its version.
-        Err(_) => serde_json::from_slice(bytes).map(|Versioned { version }| version),
+        _ => {
+            let mut values = Deserializer::from_slice(bytes).into_iter::<Versioned>();
+            let first = values.next().and_then(Result::ok);
+            first.map(|Versioned { version }| version)
+        }
     };
-    if let Some(version) = version.ok().filter(|version| *version > VERSION) {
+    if let Some(version) = version.filter(|version| *version > VERSION) {
         return Err(ParseRecordError::Later { version });
     }
+    let read = read.ok_or_else(|| damaged("it is empty".to_owned()))?;
     let mut record = read.map_err(|error| damaged(error.to_string()))?;
     if record.vf != vf {
         return Err(damaged(format!("it is about {}", record.vf)));
     }
-    for mark in values.into_iter::<Mark>() {
-        match (mark, &mut record.claim) {
+    let marks = bytes.get(values.byte_offset()..).unwrap_or_default();
+    for mark in marks.split(|byte| *byte == b'\n') {
+        match (serde_json::from_slice(mark), &mut record.claim) {
             (Ok(Mark { stage }), Some(claim)) => claim.stage = stage,
             (Ok(_), None) => {}
-            // Whoever wrote it was killed in the middle, and so it came no further.
-            (Err(error), _) if error.is_eof() => break,
+            // Nothing, or a mark that was cut short: whoever wrote it came no further.
+            (Err(error), _) if error.is_eof() => {}
             (Err(error), _) => return Err(damaged(error.to_string())),
         }
     }

@@ -68,6 +68,8 @@ fn the_last_whole_mark_says_how_far_it_came() {
     let torn = &whole[..whole.len() - 4];
     fs::write(&path, torn).unwrap();
     assert_eq!(stage().unwrap(), Stage::Attaching);
+    ledger.mark(vf(), Stage::Attached).unwrap();
+    assert_eq!(stage().unwrap(), Stage::Attached);
     fs::write(&path, [&whole[..], b"\0\0"].concat()).unwrap();
     assert!(stage().is_err(), "what is behind it is no mark");
 }
@@ -191,10 +193,13 @@ fn a_record_of_a_later_virtfn_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(&dir, "one");
     let path = ledger.state.record(vf());
-    write_atomic(&path, br#"{"version": 2, "vf": {"a new": "form"}}"#).unwrap();
-    let error = ledger.open(vf(), false).unwrap_err();
-    assert_eq!(error.code(), Code::new("state-of-later-version"));
-    assert!(path.exists());
+    let record = r#"{"version": 2, "vf": {"a new": "form"}}"#;
+    for behind in ["", "\n\n{\"stage\":\"attached\"}"] {
+        write_atomic(&path, format!("{record}{behind}").as_bytes()).unwrap();
+        let error = ledger.open(vf(), false).unwrap_err();
+        assert_eq!(error.code(), Code::new("state-of-later-version"));
+        assert!(path.exists());
+    }
 }
 
 #[test]
