@@ -1,8 +1,9 @@
 //! End-to-end tests that run inside a machine, on a real kernel with emulated SR-IOV devices.
 //!
-//! `cargo xtask test --lab [NAME]` boots one machine with two igb NICs and an NVMe device and runs
-//! this binary in it; `$VIRTFN` names the `virtfn` under test. Every test starts from a host
-//! without VFs ([`support::Machine::fresh`]), so they run one at a time and in any order.
+//! `cargo xtask test --lab [NAME]` boots a few machines with two igb NICs and an NVMe device each and
+//! shares the tests of this binary among them; `$VIRTFN` names the `virtfn` under test. Every test
+//! starts from a host without VFs ([`support::Machine::fresh`]), so in a machine they run one at a time,
+//! and in any order.
 
 #![expect(
     clippy::panic,
