@@ -50,6 +50,11 @@ impl Memo {
         self.0.holder()
     }
 
+    /// Are these the addresses that a DEL gives back, whose network may have been changed since?
+    pub(crate) fn is_of(&self, del: &Call) -> bool {
+        self.0.config.shares_addresses_with(&del.config)
+    }
+
     /// Gives the addresses back for somebody else, who gets the VF.
     pub(crate) fn clear<M: Machine>(
         &self,

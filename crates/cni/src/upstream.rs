@@ -49,6 +49,14 @@ pub(crate) struct Found {
     pub(crate) written_at: u64,
 }
 
+impl Found {
+    /// Is it the file of this holder? Its name tells that; where container and interface meet in it
+    /// does not always show, and so [`Found::holder`] may be told wrong.
+    pub(crate) fn is_of(&self, holder: &Holder) -> bool {
+        file_name(&self.holder) == file_name(holder)
+    }
+}
+
 /// The content of a file, by the plugin that writes such files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {

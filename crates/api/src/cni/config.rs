@@ -188,6 +188,13 @@ impl NetworkConfig {
         problems(fields.problems).map(|()| ipam)
     }
 
+    /// Do both get their addresses from the same place: for the same network, with the same `ipam`?
+    #[must_use]
+    pub fn shares_addresses_with(&self, other: &Self) -> bool {
+        let ipam = |config: &Self| config.json.get("ipam").map(Json::to_value);
+        self.name == other.name && ipam(self) == ipam(other)
+    }
+
     /// Returns `deviceID` as it is; `None` when absent or no text.
     #[must_use]
     pub fn device_id(&self) -> Option<&str> {

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use api::cni::{Command, ErrorNumber};
-use host::Stage;
-use model::{Holder, HolderKind, PciAddress};
+use host::{Holders, Stage};
+use model::{Gap, Holder, HolderKind, PciAddress};
 
 use super::{forget, forget_owner, take_back};
 use crate::call::{Call, holder};
@@ -30,9 +30,11 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
         .map(|attachment| holder(&attachment.container, &attachment.interface))
         .collect();
     let mut failures = Vec::new();
-    for vf in vfs(place) {
+    let holders = place.ledger.holders();
+    for vf in vfs(place, &holders) {
         failures.extend(collect(place, vf, &valid).err());
     }
+    failures.extend(holders.gaps.iter().map(unread));
     forget_files(place, &valid);
     match Ipam::of(call) {
         Ok(Some(ipam)) => {
@@ -50,33 +52,46 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
 
 /// Removes the files of those who have no VF any more: virtfn's own, and upstream's of former boots.
 fn forget_files<M: Machine>(place: &Place<M>, valid: &[Holder]) {
-    let held = place.ledger.holders().by_vf;
-    for found in place.files.all() {
-        let is_held = held.values().any(|by| *by == found.holder);
+    // In this order: an ADD that came to its end meanwhile has written its record before its file.
+    let files = place.files.all();
+    let holders = place.ledger.holders();
+    let held = holders.by_vf.values();
+    for found in files {
+        let device = found.kept.device().ok();
+        let is_unknown = device.is_none_or(|vf| holders.unknown_of(vf).is_some());
+        let is_held = is_unknown || held.clone().any(|by| found.is_of(by));
+        let is_valid = valid.iter().any(|by| found.is_of(by));
         let is_old = place
             .machine
             .booted_at()
             .is_some_and(|at| found.written_at < at);
         let is_ours = found.kept.is_ours();
-        if is_held || valid.contains(&found.holder) || !(is_ours || is_old) {
+        if is_held || is_valid || !(is_ours || is_old) {
             continue;
         }
-        if let Ok(vf) = found.kept.device()
-            && !held.contains_key(&vf)
-        {
+        if let Some(vf) = device.filter(|vf| !holders.by_vf.contains_key(vf)) {
             forget_owner(place, vf);
         }
         forget(place, &found.holder);
     }
 }
 
+/// Says that nobody knows what is to be collected, because something kept cannot be read.
+fn unread(gap: &Gap) -> Failure {
+    Failure::new(
+        "state-not-accessible",
+        format!("{}: {}", gap.object, gap.reason),
+        "see what virtfn keeps with `virtfn list vf`, as root",
+    )
+}
+
 /// Returns the VFs of which something is kept.
-fn vfs<M: Machine>(place: &Place<M>) -> Vec<PciAddress> {
+fn vfs<M: Machine>(place: &Place<M>, holders: &Holders) -> Vec<PciAddress> {
     let mut vfs = place.memos.vfs();
-    let held = place.ledger.holders().by_vf.into_iter();
+    let held = holders.by_vf.iter();
     vfs.extend(
         held.filter(|(_, by)| by.kind == HolderKind::Cni)
-            .map(|(vf, _)| vf),
+            .map(|(vf, _)| *vf),
     );
     vfs.sort_unstable();
     vfs.dedup();

@@ -94,11 +94,10 @@ fn give_back<M: Machine>(
     if was_held || is_stale {
         forget_owner(place, vf);
     }
-    if is_released
-        && let Some(memo) = Memo::of(place, vf)?
-        && memo.holder()? == *holder
-    {
-        memo::forget(place, vf)?;
+    match Memo::of(place, vf)? {
+        Some(memo) if memo.holder()? != *holder => Ok(()),
+        Some(memo) if !memo.is_of(call) => memo.release(place, vf),
+        Some(_) if is_released => memo::forget(place, vf),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
