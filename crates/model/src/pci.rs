@@ -57,14 +57,21 @@ impl PciAddress {
 }
 
 impl fmt::Display for PciAddress {
+    /// Writes digit by digit: each path below sysfs has an address in it, and the formatting machinery
+    /// was a tenth of what a CNI ADD computes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            domain,
-            bus,
-            device,
-            function,
-        } = self;
-        write!(f, "{domain:04x}:{bus:02x}:{device:02x}.{function}")
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let pair = |byte: u8| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)]);
+        let [[a, b], [c, d], [e, g], [h, i]] = self.domain.to_be_bytes().map(pair);
+        let [[bus, bus_low], [device, device_low]] = [self.bus, self.device].map(pair);
+        let [_, function] = pair(self.function);
+        let text = [
+            a, b, c, d, e, g, h, i, b':', bus, bus_low, b':', device, device_low, b'.', function,
+        ];
+        // The domain has four digits, and more only when it needs them.
+        let unused = self.domain.leading_zeros() / 4;
+        let from = usize::try_from(unused.min(4)).unwrap_or(0);
+        f.write_str(str::from_utf8(&text[from..]).unwrap_or_default())
     }
 }
 
