@@ -16,6 +16,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
@@ -35,9 +36,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Longest deadline that can be set: enough to mean "for ever", short enough to be added to a time.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// First size of the receive buffer: a PF with 1,024 VFs at about 250 bytes each fits. Pages that
-/// no answer reaches are never touched.
-const BUFFER: usize = 256 * 1024;
+/// First size of the receive buffer: a PF with 256 VFs at about 250 bytes each fits, and for more it
+/// grows. Below 128 KiB the C library has it in its heap, which costs a short-lived process nothing.
+const BUFFER: usize = 64 * 1024;
 
 /// Longest answer that is believed: a PF with 65,535 VFs fits.
 const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
@@ -154,7 +155,7 @@ impl Socket {
             fd,
             port: address.pid(),
             sequence: 0,
-            buffer: vec![0; BUFFER],
+            buffer: Vec::with_capacity(BUFFER),
             deadline: DEADLINE,
             unfinished: false,
             families: Vec::new(),
@@ -259,19 +260,20 @@ impl Socket {
                 self.grow(length)?;
                 return Ok(false);
             }
-            let datagram = self.buffer.get(..length).unwrap_or_default();
-            if conversation.hear(datagram, answer)? == Progress::Done {
+            if conversation.hear(&self.buffer, answer)? == Progress::Done {
                 return Ok(true);
             }
         }
     }
 
-    /// Receives one datagram; returns its true length, which may exceed the buffer, and its
+    /// Receives one datagram into the buffer; returns its true length, which may exceed that, and its
     /// sender's port, or `None` when nothing came until then.
     fn receive(&mut self, until: Instant) -> Result<Option<(usize, u32)>, Fault> {
         loop {
             let received = retry_on_intr(|| {
-                rustix::net::recvfrom(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC)
+                self.buffer.clear();
+                let room = spare_capacity(&mut self.buffer);
+                rustix::net::recvfrom(&self.fd, room, RecvFlags::TRUNC)
             });
             match received {
                 Ok((_, length, sender)) => {
@@ -348,7 +350,7 @@ impl Socket {
         if length > LONGEST_ANSWER {
             return Err(Fault::AnswerTooLong(length));
         }
-        self.buffer.resize(length.next_power_of_two(), 0);
+        self.buffer = Vec::with_capacity(length.next_power_of_two());
         Ok(())
     }
 }
