@@ -1,10 +1,9 @@
 //! Files of a host, reached beneath one directory descriptor.
 //!
-//! The real `/`, a container's `/host` and an unpacked recording are one code path: every path is
-//! opened with `openat2` and `RESOLVE_IN_ROOT` (Linux 5.6), so symbolic links, absolute ones and
-//! `..` included, resolve as if the directory were `/` and nothing outside it can be reached. Older
-//! kernels, and containers whose seccomp filter does not know `openat2`, can only use the real `/`,
-//! where every path resolves beneath it anyway.
+//! A container's `/host` and an unpacked recording are opened with `openat2` and `RESOLVE_IN_ROOT` (Linux
+//! 5.6), so symbolic links, absolute ones and `..` included, resolve as if the directory were `/` and
+//! nothing outside it can be reached. Beneath the real `/` every path resolves so anyway, and there the
+//! plain calls do, on any kernel and below any seccomp filter.
 //!
 //! Paths are written as on the host, with or without the leading slash:
 //! `root.read_text("/sys/bus/pci/devices/0000:3b:00.0/numa_node")`.
@@ -48,7 +47,7 @@ pub struct HostRoot {
 enum Lookup {
     /// With `openat2`, beneath the directory.
     Beneath,
-    /// With `openat`: the directory is `/` itself and the kernel has nothing better.
+    /// With `openat`: the directory is `/` itself.
     Plain,
 }
 
@@ -108,17 +107,19 @@ impl HostRoot {
             source: errno.into(),
         };
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(error)?;
-        let mut root = Self {
+        let lookup = if path == Path::new("/") {
+            Lookup::Plain
+        } else {
+            Lookup::Beneath
+        };
+        let root = Self {
             dir: Arc::new(dir),
             path: path.to_owned(),
-            lookup: Lookup::Beneath,
+            lookup,
         };
-        match root.open_file(".", OFlags::PATH) {
-            Ok(_) => {}
-            Err(Errno::NOSYS | Errno::PERM) if path == Path::new("/") => {
-                root.lookup = Lookup::Plain;
-            }
-            Err(errno) => return Err(error(errno)),
+        if lookup == Lookup::Beneath {
+            // An old kernel is told of now, not at each file.
+            root.open_file(".", OFlags::PATH).map_err(error)?;
         }
         Ok(root)
     }
@@ -179,10 +180,13 @@ impl HostRoot {
     /// Returns the target of a symbolic link as it is written.
     pub fn link_target(&self, path: &str) -> Result<String, AccessError> {
         let error = |errno: Errno| AccessError::new("read link", path, errno);
-        let link = self
-            .open_file(path, OFlags::PATH | OFlags::NOFOLLOW)
-            .map_err(error)?;
-        let target = rustix::fs::readlinkat(link, "", Vec::new()).map_err(error)?;
+        let target = match self.lookup {
+            Lookup::Plain => rustix::fs::readlinkat(&self.dir, relative(path), Vec::new()),
+            Lookup::Beneath => self
+                .open_file(path, OFlags::PATH | OFlags::NOFOLLOW)
+                .and_then(|link| rustix::fs::readlinkat(link, "", Vec::new())),
+        };
+        let target = target.map_err(error)?;
         target.into_string().map_err(|_| error(Errno::ILSEQ))
     }
 
@@ -225,10 +229,7 @@ impl HostRoot {
 
     /// Opens a file, as for `netns::run` the namespaces of `/run/netns`.
     pub(crate) fn open_file(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let relative = match path.trim_start_matches('/') {
-            "" => ".",
-            relative => relative,
-        };
+        let relative = relative(path);
         let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT;
         let open = || match self.lookup {
@@ -244,6 +245,14 @@ impl HostRoot {
             }
         }
         open()
+    }
+}
+
+/// Writes a path as it is looked up from the directory that stands for `/`.
+fn relative(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => ".",
+        relative => relative,
     }
 }
 
@@ -418,15 +427,18 @@ mod tests {
         });
     }
 
-    /// What a kernel before 5.6 gets, on this machine's own `/`.
     #[test]
-    fn without_openat2_the_real_root_is_read_all_the_same() {
-        let beneath = HostRoot::this_machine().unwrap();
-        let mut plain = HostRoot::this_machine().unwrap();
-        plain.lookup = Lookup::Plain;
+    fn the_real_root_is_read_as_if_it_were_any_directory() {
+        let plain = HostRoot::this_machine().unwrap();
+        let mut beneath = plain.clone();
+        beneath.lookup = Lookup::Beneath;
         let path = "/proc/sys/kernel/osrelease";
         assert_eq!(plain.read(path).unwrap(), beneath.read(path).unwrap());
         assert_eq!(plain.list("/").unwrap(), beneath.list("/").unwrap());
+        let link = "/sys/class/net/lo";
+        let target = plain.link_target(link).unwrap();
+        assert_eq!(target, beneath.link_target(link).unwrap());
+        assert!(plain.link_target(path).is_err() && beneath.link_target(path).is_err());
     }
 
     #[test]
