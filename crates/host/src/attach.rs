@@ -214,11 +214,10 @@ impl<H: Host> Engine<'_, H> {
 
     /// Locks a VF, and its PF against a change of its VFs, and opens the VF's record.
     fn lock_vf(&mut self, vf: PciAddress) -> Result<Locked, LockVfError> {
-        let is_void = self.ledger.is_of_former_boot(vf);
         let lock = exclusive(self.state, LockOf::Vf(vf), PATIENCE)?;
         let pf = self.ground.pf_of(vf);
         let pf_lock = pf.map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE));
-        let (record, damage) = self.ledger.open(vf, is_void)?;
+        let (record, damage) = self.ledger.open(vf, lock.is_first())?;
         if let Some(pf) = pf {
             autoprobe::settle(self.host, self.state, pf, self.checkpoints);
         }

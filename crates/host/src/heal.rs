@@ -55,15 +55,14 @@ impl<H: Host> Engine<'_, H> {
     }
 
     fn heal_vf(&mut self, vf: PciAddress) -> Result<Option<Mended>, HealError> {
-        let is_void = self.ledger.is_of_former_boot(vf);
-        let Some(_lock) = if_free(self.state, LockOf::Vf(vf))? else {
+        let Some(lock) = if_free(self.state, LockOf::Vf(vf))? else {
             return Ok(None);
         };
         let pf = self.ground.pf_of(vf);
         let _pf = pf
             .map(|pf| shared(self.state, LockOf::Pf(pf), PATIENCE))
             .transpose()?;
-        let (mut record, damage) = self.ledger.open(vf, is_void)?;
+        let (mut record, damage) = self.ledger.open(vf, lock.is_first())?;
         match damage {
             Some(damage) if damage.is_void => Ok(Some(Mended::Void(damage))),
             // Whose the VF is cannot be told: it stays for who detaches it.

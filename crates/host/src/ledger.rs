@@ -247,7 +247,7 @@ impl Ledger {
 
     /// Is a record that cannot be read surely of a former boot? Its writer had the VF's lock, whose
     /// file a reboot takes away.
-    pub(crate) fn is_of_former_boot(&self, vf: PciAddress) -> bool {
+    fn is_of_former_boot(&self, vf: PciAddress) -> bool {
         !was_locked(&self.state, LockOf::Vf(vf))
     }
 
@@ -303,8 +303,8 @@ impl Ledger {
     ///
     /// A claim of a former boot is void, and removed. A damaged record is kept aside, and stays in its
     /// place too until another is written: that the VF may be somebody's must not be forgotten before.
-    /// With `is_void` whatever cannot be read is of a former boot, and removed at once;
-    /// [`Ledger::is_of_former_boot`] told so before the lock was taken.
+    /// With `is_void` whatever cannot be read is of a former boot, and removed at once: the lock of the VF
+    /// is the first since.
     pub(crate) fn open(
         &self,
         vf: PciAddress,

@@ -17,6 +17,7 @@
 //! exclude each other only while they write through the PF, which some drivers need (`i40e`).
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -31,6 +32,15 @@ use crate::state::{StateDir, StateError, open_or_make_dir};
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    is_first: bool,
+}
+
+impl Lock {
+    /// Had nobody taken this lock since the host started? The files are gone with a reboot, and nobody
+    /// removes them before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.is_first
+    }
 }
 
 /// What a lock is for.
@@ -158,11 +168,12 @@ pub fn who_applies(state: &StateDir) -> Vec<LockHolder> {
     std::fs::metadata(path).map_or_else(|_| Vec::new(), |metadata| holders(metadata.ino()))
 }
 
-/// Did anybody take this lock since the host started? The files are gone with a reboot, and nobody
-/// removes them before. In doubt somebody did.
+/// Did anybody take this lock since the host started? In doubt somebody did.
+///
+/// Who takes the lock himself asks [`Lock::is_first`].
 pub(crate) fn was_locked(state: &StateDir, of: LockOf) -> bool {
     let found = std::fs::symlink_metadata(state.lock(&of.file_name()));
-    !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    !found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Takes the lock if nobody has it.
@@ -192,11 +203,14 @@ fn take(
     lock: fn(&File) -> std::io::Result<()>,
 ) -> Result<Lock, LockError> {
     let open = |source| LockError::Open { of, source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
-    let file = open_or_make_dir(path, &options).map_err(open)?;
+    let (file, is_first) = open_or_make(path).map_err(open)?;
     match try_lock(&file) {
-        Ok(()) => return Ok(Lock { _file: file }),
+        Ok(()) => {
+            return Ok(Lock {
+                _file: file,
+                is_first,
+            });
+        }
         Err(TryLockError::Error(error)) => {
             return Err(open(StateError::new("lock", path, error)));
         }
@@ -204,13 +218,41 @@ fn take(
     }
     let inode = file.metadata().map_or(0, |metadata| metadata.ino());
     match wait(file, patience, lock) {
-        Some(Ok(file)) => Ok(Lock { _file: file }),
+        Some(Ok(file)) => Ok(Lock {
+            _file: file,
+            is_first,
+        }),
         Some(Err(error)) => Err(open(StateError::new("lock", path, error))),
         None => Err(LockError::Held {
             of,
             holders: holders(inode),
             waited: patience,
         }),
+    }
+}
+
+/// Opens a lock file; says whether it was made for that.
+fn open_or_make(path: &Path) -> Result<(File, bool), StateError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.open(path) {
+        Ok(file) => return Ok((file, false)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(error) => return Err(StateError::new("open", path, error)),
+    }
+    let mut making = options.clone();
+    making.create_new(true).mode(0o600);
+    match open_or_make_dir(path, &making) {
+        Ok(file) => Ok((file, true)),
+        // Somebody else made it just now, and so was here before.
+        Err(error) if error.source.kind() == ErrorKind::AlreadyExists => {
+            let file = options.open(path);
+            Ok((
+                file.map_err(|error| StateError::new("open", path, error))?,
+                false,
+            ))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -318,6 +360,15 @@ mod tests {
         exclusive(&state, vf(), Duration::from_millis(10)).unwrap_err();
         drop(mine);
         exclusive(&state, vf(), LONG).unwrap();
+    }
+
+    #[test]
+    fn only_the_first_to_take_a_lock_is_told_so() {
+        let (_dir, state) = state();
+        assert!(!was_locked(&state, vf()));
+        assert!(exclusive(&state, vf(), LONG).unwrap().is_first());
+        assert!(was_locked(&state, vf()));
+        assert!(!exclusive(&state, vf(), LONG).unwrap().is_first());
     }
 
     #[test]
