@@ -12,9 +12,10 @@
 //! ```
 //!
 //! [`Scope::Function`] is for attach and detach: the function, its PF and the members of its IOMMU
-//! group. It leaves out what devlink says (firmware, how switches are set), and the holders and far
-//! netdevs of all but the function itself; of its PF it tells only what says how VFs are set, and of the
-//! PF's other VFs only their MACs. [`look_again`] looks at some functions with all that is
+//! group. It leaves out what only pools and plans for the whole host ask for: what devlink says (firmware,
+//! how switches are set), NUMA node and driver override, the VFIO nodes of what nobody can have open, the
+//! holders and far netdevs of all but the function itself; of its PF it tells only what says how VFs are
+//! set, and of the PF's other VFs only their MACs. [`look_again`] looks at some functions with all that is
 //! around them, and [`renewed`] puts what it saw into what was seen of the whole host before.
 //!
 //! It reads and never changes anything. Devices come and go meanwhile: one that left is not in the
@@ -239,8 +240,11 @@ fn ask_pfs(root: &HostRoot, scan: &mut Scan<'_>, queries: &mut dyn Queries, aim:
         let Role::Pf(facts) = &mut function.role else {
             continue;
         };
+        if !aim.is_thorough() {
+            continue;
+        }
         facts.externally_managed = externally_managed(root, address);
-        if netdev.is_none() || !aim.names(address) || !aim.is_thorough() {
+        if netdev.is_none() || !aim.names(address) {
             continue;
         }
         facts.eswitch = queries.eswitch(address).unwrap_or_else(|error| {

@@ -8,7 +8,7 @@
 //! it lacks them. What surprises: a VF's configuration space answers 0xffff for vendor and device,
 //! so ids always come from sysfs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     AuxName, DriverName, Function, IommuGroup, NumaNode, PciAddress, PciClass, PciId, PfFacts,
@@ -30,8 +30,12 @@ enum Want {
     Relevant,
     /// This one in any case.
     Always,
-    /// The PF of a VF that is wanted: only what tells how its VFs are set.
-    Beside,
+    /// The one function that is looked at: not what only pools and plans for the whole host ask for.
+    One,
+    /// The PF of that one: only which VFs it has.
+    Pf,
+    /// A member of its IOMMU group: only who may have it.
+    Mate,
 }
 
 /// The functions seen so far.
@@ -41,7 +45,7 @@ pub(super) struct Scan<'a> {
     pub(super) functions: BTreeMap<PciAddress, Function>,
     pub(super) sub_functions: BTreeMap<AuxName, SubFunction>,
     /// PF and number of the VFs that a `virtfnN` link named.
-    linked: HashMap<PciAddress, (PciAddress, VfIndex)>,
+    linked: BTreeMap<PciAddress, (PciAddress, VfIndex)>,
     /// Functions of no interest in themselves, which may share a group with one that is.
     bystanders: Vec<(PciAddress, IommuGroup)>,
 }
@@ -53,7 +57,7 @@ impl<'a> Scan<'a> {
             notes: Notes::default(),
             functions: BTreeMap::new(),
             sub_functions: BTreeMap::new(),
-            linked: HashMap::new(),
+            linked: BTreeMap::new(),
             bystanders: Vec::new(),
         }
     }
@@ -83,15 +87,21 @@ impl<'a> Scan<'a> {
 
     /// Reads one function, its PF, and the members of its IOMMU group.
     pub(super) fn around(&mut self, address: PciAddress) {
-        self.read(address, Want::Always);
+        self.read(address, Want::One);
         let Some(function) = self.functions.get(&address) else {
             return;
         };
+        let group = function.iommu_group;
         if let Some(VfFacts { pf, .. }) = function.vf() {
-            self.read(*pf, Want::Beside);
+            self.read(*pf, Want::Pf);
         }
         for other in self.members(address) {
-            self.read_once(other);
+            if !self.functions.contains_key(&other) {
+                self.read(other, Want::Mate);
+            }
+            if let Some(mate) = self.functions.get_mut(&other) {
+                mate.iommu_group = group;
+            }
         }
         self.settle();
     }
@@ -114,6 +124,19 @@ impl<'a> Scan<'a> {
     fn read_once(&mut self, address: PciAddress) {
         if !self.functions.contains_key(&address) {
             self.read(address, Want::Always);
+        }
+    }
+
+    /// Names the nodes of functions on VFIO whose nodes were not read with them.
+    pub(super) fn name_vfio_nodes(&mut self) {
+        let functions = self.functions.values_mut();
+        for function in functions.filter(|function| function.vfio.is_none()) {
+            let (path, driver) = (path_of(function.address), function.driver.as_ref());
+            let object = function.address;
+            let device = Device::open(self.root, path, &object, &mut self.notes);
+            function.vfio = device.and_then(|mut device| {
+                vfio::read_node(self.root, &mut device, driver, function.iommu_group)
+            });
         }
     }
 
@@ -149,7 +172,7 @@ impl<'a> Scan<'a> {
     }
 
     fn read(&mut self, address: PciAddress, want: Want) {
-        let path = format!("{PCI_DEVICES}/{address}");
+        let path = path_of(address);
         let Some(mut device) = Device::open(self.root, path, &address, &mut self.notes) else {
             return;
         };
@@ -164,9 +187,15 @@ impl<'a> Scan<'a> {
             Some((pf, index)) => Role::Vf(new_vf(*pf, Some(*index))),
             None => read_role(&mut device, address, want),
         };
-        let iommu_group = device.link("iommu_group", "an IOMMU group", |name| {
-            number(name).map(IommuGroup)
-        });
+        let iommu_group = match want {
+            // The group tells its members.
+            Want::Pf | Want::Mate => None,
+            Want::Relevant | Want::Always | Want::One => {
+                device.link("iommu_group", "an IOMMU group", |name| {
+                    number(name).map(IommuGroup)
+                })
+            }
+        };
         if want == Want::Relevant && role == Role::Plain && !is_of_interest(class) {
             if let Some(group) = iommu_group {
                 self.bystanders.push((address, group));
@@ -174,15 +203,18 @@ impl<'a> Scan<'a> {
             return;
         }
         let details = match want {
-            Want::Beside => Details::default(),
+            Want::One | Want::Pf | Want::Mate => Details::default(),
             Want::Relevant | Want::Always => Details::read(&mut device, &role),
         };
-        let vfio = vfio::read_node(
-            self.root,
-            &mut device,
-            identity.driver.as_ref(),
-            iommu_group,
-        );
+        let vfio = match want {
+            Want::One | Want::Pf | Want::Mate => None,
+            Want::Relevant | Want::Always => vfio::read_node(
+                self.root,
+                &mut device,
+                identity.driver.as_ref(),
+                iommu_group,
+            ),
+        };
         let uio = read_uio(&mut device, identity.driver.as_ref());
         if device.is_gone(self.root, details.is_suspect) {
             return;
@@ -211,6 +243,10 @@ impl<'a> Scan<'a> {
         };
         self.functions.insert(address, function);
     }
+}
+
+fn path_of(function: PciAddress) -> String {
+    format!("{PCI_DEVICES}/{function}")
 }
 
 /// What `uevent` says, or the single files.
@@ -313,15 +349,31 @@ fn read_uio(device: &mut Device<'_>, driver: Option<&DriverName>) -> Option<Stri
 }
 
 fn read_role(device: &mut Device<'_>, address: PciAddress, want: Want) -> Role {
-    let pf = device.link("physfn", "a PCI address", |name| name.parse().ok());
-    if let Some(pf) = pf {
-        return Role::Vf(new_vf(pf, None));
+    if want != Want::Pf {
+        let pf = device.link("physfn", "a PCI address", |name| name.parse().ok());
+        if let Some(pf) = pf {
+            return Role::Vf(new_vf(pf, None));
+        }
     }
-    if !device.has("sriov_totalvfs") {
+    let total_vfs = device.attribute("sriov_totalvfs", "a number of VFs", number);
+    if total_vfs.is_none() && !device.has("sriov_totalvfs") {
         return Role::Plain;
     }
-    let mut facts = read_pf(device);
-    if want != Want::Beside {
+    let num_vfs = match want {
+        // Its links tell.
+        Want::Pf => None,
+        Want::Relevant | Want::Always | Want::One | Want::Mate => {
+            device.attribute("sriov_numvfs", "a number of VFs", number)
+        }
+    };
+    let vfs = read_vfs(device, num_vfs.unwrap_or(0));
+    let mut facts = PfFacts {
+        total_vfs: total_vfs.unwrap_or(0),
+        num_vfs: num_vfs.unwrap_or_else(|| u16::try_from(vfs.len()).unwrap_or(u16::MAX)),
+        vfs,
+        ..PfFacts::default()
+    };
+    if matches!(want, Want::Relevant | Want::Always | Want::One) {
         complete_pf(device, address, &mut facts);
     }
     Role::Pf(facts)
@@ -334,19 +386,6 @@ fn new_vf(pf: PciAddress, index: Option<VfIndex>) -> VfFacts {
         state: None,
         representor: None,
         holder: None,
-    }
-}
-
-/// Reads which VFs a PF has.
-fn read_pf(device: &mut Device<'_>) -> PfFacts {
-    let total_vfs = device.attribute("sriov_totalvfs", "a number of VFs", number);
-    let num_vfs: Option<u16> = device.attribute("sriov_numvfs", "a number of VFs", number);
-    let vfs = read_vfs(device, num_vfs.unwrap_or(0));
-    PfFacts {
-        total_vfs: total_vfs.unwrap_or(0),
-        num_vfs: num_vfs.unwrap_or_else(|| u16::try_from(vfs.len()).unwrap_or(u16::MAX)),
-        vfs,
-        ..PfFacts::default()
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role};
+use model::{DriverName, Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role};
 
 use super::Aim;
 use super::device::Notes;
@@ -57,6 +57,7 @@ pub(super) fn tell(
             .any(|function| group_may_be_open(root, scan, *function)),
     };
     let open = if may_be_open {
+        scan.name_vfio_nodes();
         open_nodes(root, &mut scan.notes)
     } else {
         BTreeMap::new()
@@ -96,18 +97,23 @@ pub(super) fn tell_of_host(
 /// (`vfio_pci_core_enable`, since Linux 3.6), so that one which is not enabled needs no search. What is
 /// missed is a process that has the group or the node open, and not yet the device.
 fn group_may_be_open(root: &HostRoot, scan: &Scan<'_>, address: PciAddress) -> bool {
-    let Some(asked) = scan.functions.get(&address).filter(|f| has_node(f)) else {
+    let is_on_vfio =
+        |function: &Function| function.driver.as_ref().is_some_and(DriverName::is_vfio);
+    let can_be_open = |function: &Function| is_on_vfio(function) || has_node(function);
+    let Some(asked) = scan.functions.get(&address).filter(|f| can_be_open(f)) else {
         return false;
     };
     let is_idle = |function: &Function| {
-        let enabled = root.read_text(&format!("{PCI_DEVICES}/{}/enable", function.address));
-        function.vfio.is_some() && enabled.is_ok_and(|count| count == "0")
+        is_on_vfio(function)
+            && root
+                .read_text(&format!("{PCI_DEVICES}/{}/enable", function.address))
+                .is_ok_and(|count| count == "0")
     };
     let mut group = scan.functions.values().filter(|other| {
         let is_mate = asked.iommu_group.is_some() && other.iommu_group == asked.iommu_group;
         is_mate || other.address == address
     });
-    group.any(|function| has_node(function) && !is_idle(function))
+    group.any(|function| can_be_open(function) && !is_idle(function))
 }
 
 fn has_node(function: &Function) -> bool {

@@ -65,18 +65,24 @@ fn one_function_is_seen_as_in_the_whole_but_for_what_devlink_says_and_its_pf_in_
             if let Role::Pf(facts) = &mut function.role {
                 (facts.firmware, facts.ddp) = (None, None);
                 (facts.steering, facts.tc_offload) = (None, None);
-                facts.eswitch = None;
+                (facts.eswitch, facts.externally_managed) = (None, false);
             }
         }
         for (address, function) in &whole.functions {
             let mut linux = recording.linux();
             let mut part = linux.observe(Scope::Function(*address)).unwrap();
+            let mut function = function.clone();
+            (function.numa, function.acpi_index) = (None, None);
+            function.driver_override = None;
+            if part.get(*address).is_some_and(|part| part.vfio.is_none()) {
+                function.vfio = None;
+            }
             for function in part.functions.values_mut() {
                 if let Role::Pf(facts) = &mut function.role {
                     facts.unseen_macs.clear();
                 }
             }
-            assert_eq!(part.get(*address), Some(function), "{address} of {name}");
+            assert_eq!(part.get(*address), Some(&function), "{address} of {name}");
             if let Some(facts) = function.vf() {
                 let of_pf = |seen: &Inventory| {
                     let pf = seen.get(facts.pf)?;
