@@ -33,6 +33,7 @@ mod upstream;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -73,8 +74,10 @@ fn call(plugin: Plugin, mut words: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure) => return refuse(&failure, None),
     };
     log::start(&call);
-    let outcome = call::see_stdout().and_then(|()| Place::this_machine());
-    let outcome = outcome.and_then(|mut place| match serve(&call, &mut place)? {
+    let place = call::see_stdout().and_then(|()| Place::this_machine());
+    // The process ends with the call, and then the kernel closes and frees all at once.
+    let place = place.map(ManuallyDrop::new);
+    let outcome = place.and_then(|mut place| match serve(&call, &mut place)? {
         Answer::Silent => Ok(()),
         Answer::Result(text) => call::print(&text).map_err(|error| {
             let unheard = Failure::unheard(&error);

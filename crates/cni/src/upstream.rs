@@ -10,9 +10,10 @@
 //! /var/lib/cni/rdma/<network>-<container>-<interface>   an RDMA device that was moved
 //! ```
 //!
-//! Those of VFs are not what virtfn relies on for its own: that is the ledger. So they are replaced in
-//! one piece but not forced to the disk, and one that cannot be read is as good as none. The file of an
-//! RDMA device may be all there is, when another plugin gave the VF, and is forced to the disk.
+//! Those of VFs are not what virtfn relies on for its own: that is the ledger. So they are written in
+//! place, as upstream writes them, and one that cannot be read is as good as none. The file of an RDMA
+//! device may be all there is, when another plugin gave the VF; it is replaced in one piece and forced to
+//! the disk.
 
 mod rdma;
 
@@ -125,7 +126,7 @@ impl UpstreamFiles {
 
     /// Says to which namespace a VF was given.
     pub(crate) fn set_owner(&self, vf: PciAddress, netns: &str) -> io::Result<()> {
-        replace(&self.owner_path(vf), netns.as_bytes(), Durable::No)
+        write(&self.owner_path(vf), netns.as_bytes())
     }
 
     /// Says that a VF is given to nobody.
@@ -188,7 +189,7 @@ impl UpstreamFiles {
             Kept::Sriov(cache) => (&self.sriov, cache.to_json()),
             Kept::Infiniband(cache) => (&self.infiniband, cache.to_json()),
         };
-        replace(&dir.join(name), text.as_bytes(), Durable::No)
+        write(&dir.join(name), text.as_bytes())
     }
 
     /// Removes what is kept for a holder.
@@ -249,46 +250,49 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Must a file outlast a power cut?
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    Yes,
-    No,
+/// Writes a file as upstream's plugin does, in place: one that a kill cuts short is as good as none.
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let written = open(path).and_then(|mut file| file.write_all(content));
+    if written.is_err() {
+        let _nothing_to_remove_is_fine = fs::remove_file(path);
+    }
+    written
 }
 
-fn replace(path: &Path, content: &[u8], durable: Durable) -> io::Result<()> {
+/// Replaces a file in one piece, on the disk.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     // Not the name of a container: upstream reads each file of the directory as one.
     let mut name = std::ffi::OsString::from(".new-");
     name.push(path.file_name().unwrap_or_default());
     let new = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let opened = match options.open(&new) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
-            options.open(&new)
-        }
-        opened => opened,
-    };
-    let written = opened.and_then(|mut file| {
+    let written = open(&new).and_then(|mut file| {
         file.write_all(content)?;
-        if durable == Durable::Yes {
-            file.sync_all()?;
-        }
+        file.sync_all()?;
         fs::rename(&new, path)?;
-        if durable == Durable::Yes {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        File::open(dir)?.sync_all()
     });
     if written.is_err() {
         let _nothing_to_remove_is_fine = fs::remove_file(&new);
     }
     written
+}
+
+/// Opens an empty file to write it, in a directory that is made when it is not there.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(Path::new("/"));
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use api::cni::RdmaState;
 use model::Holder;
 
-use super::{Durable, UpstreamFiles, file_name, read, remove, replace};
+use super::{UpstreamFiles, file_name, read, remove, replace};
 
 impl UpstreamFiles {
     /// Returns what is kept of the RDMA device of a holder.
@@ -59,9 +59,8 @@ impl UpstreamFiles {
         holder: &Holder,
         state: &RdmaState,
     ) -> io::Result<()> {
-        self.rdma_path(network, holder).map_or(Ok(()), |path| {
-            replace(&path, state.to_json().as_bytes(), Durable::Yes)
-        })
+        self.rdma_path(network, holder)
+            .map_or(Ok(()), |path| replace(&path, state.to_json().as_bytes()))
     }
 
     /// Removes what is kept of the RDMA device of a holder.
