@@ -4,15 +4,20 @@
 //! does the same backwards. It records nothing, checks nothing and can undo nothing, so it is no
 //! plugin, only what one is measured against: `cargo xtask bench cni`. It is told by the environment
 //! what a plugin has to find out.
+//!
+//! With `BENCH_KEEPS` it also does what no plugin that loses nothing can do without, all of it decided
+//! beforehand: a lock, one look at what the VF is and at its PF, a record on the disk before the first
+//! change, a mark behind it afterwards, and the two files that upstream's plugin would read.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a floor that cannot do its work has no result"
 )]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
@@ -74,6 +79,65 @@ fn vlan(pf: u32, vf: u32, id: u32) {
     ask(SET, pf, 0, 0, &list);
 }
 
+/// Where what is kept goes; it is there.
+const KEPT: &str = "/var/lib/virtfn-bench";
+/// About as long as a record, and as upstream's file of a configuration.
+const RECORD: [u8; 660] = [b'x'; 660];
+const CACHE: [u8; 480] = [b'x'; 480];
+/// `IFLA_EXT_MASK` with `RTEXT_FILTER_VF` and `RTEXT_FILTER_SKIP_STATS`.
+const VFS_ONLY: (u16, u32) = (29, 1 | 8);
+
+/// The files of one VF.
+struct Files {
+    vf: String,
+    _lock: File,
+}
+
+impl Files {
+    fn lock(vf: String) -> Self {
+        let lock = File::create(format!("{KEPT}/{vf}.lock")).unwrap();
+        lock.lock().unwrap();
+        Self { vf, _lock: lock }
+    }
+
+    fn path(&self, ending: &str) -> PathBuf {
+        PathBuf::from(format!("{KEPT}/{}.{ending}", self.vf))
+    }
+
+    /// Looks, and records; the caller changes something afterwards.
+    fn record(&self, pf: u32, netns: &str) {
+        let device = format!("/sys/bus/pci/devices/{}", self.vf);
+        let record = self.path("json");
+        assert!(File::open(&record).is_err(), "somebody has the VF");
+        fs::read_link(format!("{device}/driver")).unwrap();
+        fs::read_link(format!("{device}/physfn")).unwrap();
+        fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+        fs::metadata(netns).unwrap();
+        let (kind, mask) = VFS_ONLY;
+        ask(GET, pf, 0, 0, &attribute(kind, &mask.to_ne_bytes()));
+        let new = self.path("json.new");
+        let mut file = File::create(&new).unwrap();
+        file.write_all(&RECORD).unwrap();
+        file.sync_all().unwrap();
+        fs::rename(new, record).unwrap();
+        File::open(KEPT).unwrap().sync_all().unwrap();
+    }
+
+    fn confirm(&self, netns: &str) {
+        let mut options = OpenOptions::new();
+        let mut record = options.append(true).open(self.path("json")).unwrap();
+        record.write_all(b"\n{\"stage\":\"attached\"}").unwrap();
+        fs::write(self.path("owner"), netns).unwrap();
+        fs::write(self.path("cache"), CACHE).unwrap();
+    }
+
+    fn remove(&self) {
+        for ending in ["cache", "owner", "json"] {
+            fs::remove_file(self.path(ending)).unwrap();
+        }
+    }
+}
+
 fn main() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let index_of = |name: &str| -> u32 {
@@ -88,20 +152,24 @@ fn main() {
     let vf: u32 = variable("BENCH_INDEX").parse().unwrap();
     let home = variable("BENCH_NAME");
     let interface = variable("CNI_IFNAME");
+    let netns = variable("CNI_NETNS");
+    let files = std::env::var_os("BENCH_KEEPS").map(|_| Files::lock(variable("BENCH_VF")));
     let fd = |file: &File| attribute(28, &file.as_raw_fd().to_ne_bytes());
     if is_add {
+        files.iter().for_each(|files| files.record(pf, &netns));
         vlan(pf, vf, 100);
         if !is_device {
-            let there = File::open(variable("CNI_NETNS")).unwrap();
+            let there = File::open(&netns).unwrap();
             let attributes = [fd(&there), name(&interface)].concat();
             ask(SET, index_of(&home), UP, UP, &attributes);
         }
+        files.iter().for_each(|files| files.confirm(&netns));
         let answer = r#"{"cniVersion":"1.1.0","interfaces":[{"name":"net1"}]}"#;
         std::io::stdout().write_all(answer.as_bytes()).unwrap();
     } else {
         if !is_device {
             let host = File::open("/proc/self/ns/net").unwrap();
-            let there = File::open(variable("CNI_NETNS")).unwrap();
+            let there = File::open(&netns).unwrap();
             move_into_link_name_space(
                 std::os::fd::AsFd::as_fd(&there),
                 Some(LinkNameSpaceType::Network),
@@ -118,5 +186,6 @@ fn main() {
             .unwrap();
         }
         vlan(pf, vf, 0);
+        files.iter().for_each(Files::remove);
     }
 }

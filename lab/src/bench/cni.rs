@@ -49,6 +49,10 @@ pub(crate) fn run(bench: &CniBench) -> Result<String> {
     let mut plugins = vec![
         plugin("virtfn", &bench.plugin)?,
         plugin("floor", &bench.floor)?,
+        Plugin {
+            keeps: true,
+            ..plugin("floor+record", &bench.floor)?
+        },
     ];
     for path in &bench.against {
         plugins.push(plugin(&path.to_string_lossy(), path)?);
@@ -86,6 +90,7 @@ fn plugin(name: &str, path: &std::path::Path) -> Result<Plugin> {
     Ok(Plugin {
         name: name.to_owned(),
         program: program(path)?.to_string_lossy().into_owned(),
+        keeps: false,
     })
 }
 
@@ -93,7 +98,7 @@ fn plugin(name: &str, path: &std::path::Path) -> Result<Plugin> {
 fn prepare(machine: &Machine, mode: &str) -> Result<Vec<Slot>> {
     let driver = if mode == "vfio" { "vfio-pci" } else { "igbvf" };
     let line = format!(
-        "set -e; modprobe {driver}; cd /sys/bus/pci/devices/0000:01:00.0; \
+        "set -e; mkdir -p /var/lib/virtfn-bench; modprobe {driver}; cd /sys/bus/pci/devices/0000:01:00.0; \
          echo 0 > sriov_numvfs; echo 0 > sriov_drivers_autoprobe; echo {VFS} > sriov_numvfs; \
          ip link set $(ls net) up; \
          for i in 0 1 2 3 4 5 6; do \

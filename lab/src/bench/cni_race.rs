@@ -29,6 +29,8 @@ pub(crate) struct CniRace {
 pub(crate) struct Plugin {
     pub(crate) name: String,
     pub(crate) program: String,
+    /// Is it the floor, with what a plugin must keep?
+    pub(crate) keeps: bool,
 }
 
 /// A VF, with the namespace that it is given to.
@@ -92,11 +94,15 @@ impl CniRace {
             .env("CNI_PATH", "/usr/lib/cni")
             .env("BENCH_MODE", &self.mode)
             .env("BENCH_PF", &slot.pf)
+            .env("BENCH_VF", &slot.vf)
             .env("BENCH_INDEX", slot.index.to_string())
             .env("BENCH_NAME", &slot.name)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if plugin.keeps {
+            process.env("BENCH_KEEPS", "1");
+        }
         let begun = Instant::now();
         let mut child = process
             .spawn()
@@ -126,7 +132,8 @@ impl CniRace {
 
 /// Upstream's plugin fails every first DEL of a VFIO device, after it did the work.
 fn tolerated(plugin: &Plugin, command: &str, mode: &str) -> bool {
-    !matches!(plugin.name.as_str(), "virtfn" | "floor") && command == "DEL" && mode == "vfio"
+    let is_known = matches!(plugin.name.as_str(), "virtfn" | "floor" | "floor+record");
+    !is_known && command == "DEL" && mode == "vfio"
 }
 
 /// Reads a race from standard input and returns its times as JSON.
