@@ -106,6 +106,14 @@ fn take_back<M: Machine>(
     }
 }
 
+/// Removes upstream's file of a holder who has a VF no more, unless it tells of another VF of his.
+fn forget_of<M: Machine>(place: &Place<M>, holder: &Holder, vf: PciAddress) {
+    let found = place.files.of_holder(holder);
+    if found.is_none_or(|found| found.is_about(vf)) {
+        forget(place, holder);
+    }
+}
+
 /// Removes upstream's files of a holder who has a VF no more.
 fn forget<M: Machine>(place: &Place<M>, holder: &Holder) {
     if let Err(error) = place.files.forget(holder) {

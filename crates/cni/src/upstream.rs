@@ -56,6 +56,11 @@ impl Found {
     pub(crate) fn is_of(&self, holder: &Holder) -> bool {
         file_name(&self.holder) == file_name(holder)
     }
+
+    /// Does it tell of this VF?
+    pub(crate) fn is_about(&self, vf: PciAddress) -> bool {
+        self.kept.device().is_ok_and(|device| device == vf)
+    }
 }
 
 /// The content of a file, by the plugin that writes such files.
@@ -151,13 +156,12 @@ impl UpstreamFiles {
         })
     }
 
-    /// Returns what is kept for whichever holder of a VF.
+    /// Returns what is kept for the last holder of a VF. Files of former ones may be left; of two that
+    /// were written in one second upstream's is the later, because virtfn removes those it knows of.
     pub(crate) fn of_vf(&self, vf: PciAddress) -> Option<Found> {
-        let mut holders = self.holders().into_iter();
-        holders.find_map(|holder| {
-            let found = self.of_holder(&holder)?;
-            (found.kept.device().ok()? == vf).then_some(found)
-        })
+        let all = self.all().into_iter();
+        all.filter(|found| found.is_about(vf))
+            .max_by_key(|found| (found.written_at, !found.kept.is_ours()))
     }
 
     /// Returns what is kept, of all holders.

@@ -231,7 +231,7 @@ impl<H: Host> Engine<'_, H> {
 
     /// Has somebody the VF who still lives? The caller has the VF's lock, so a claim that is not
     /// confirmed is of a process that died.
-    pub(crate) fn is_held(&mut self, record: &Record) -> bool {
+    pub fn is_held(&mut self, record: &Record) -> bool {
         let attached = |claim: &&Claim| claim.stage == Stage::Attached;
         let Some(claim) = record.claim.as_ref().filter(attached) else {
             return false;

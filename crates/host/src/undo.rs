@@ -66,7 +66,7 @@ impl<H: Host> Engine<'_, H> {
         }
         let seen = self.host.observe(Scope::Function(*function)).ok()?;
         let found = seen.get(*function).and_then(netns_found)?;
-        (is_same(from, &found) && found != *from).then(|| OtherPath {
+        (from.is_same(&found) && found != *from).then(|| OtherPath {
             meant: from.clone(),
             found,
         })
@@ -160,7 +160,7 @@ fn undo_one(
         Aim::At(step) => {
             let found = netns_of(&step).cloned();
             if let (Some(meant), Some(found)) = (netns_of(undo).cloned(), found)
-                && is_same(&meant, &found)
+                && meant.is_same(&found)
             {
                 *other_path = Some(OtherPath { meant, found });
             }
@@ -224,15 +224,6 @@ fn aim(undo: &Step, seen: &Inventory) -> Aim {
     }
 }
 
-/// Is it one namespace, whatever the path to it?
-fn is_same(one: &NetnsTarget, other: &NetnsTarget) -> bool {
-    let inode = |target: &NetnsTarget| match target {
-        NetnsTarget::Host => None,
-        NetnsTarget::Path { inode, .. } => Some(*inode),
-    };
-    inode(one) == inode(other)
-}
-
 /// Is the function, or the VF on its PF, no longer there?
 fn is_gone(undo: &Step, seen: &Inventory) -> bool {
     match undo {
@@ -284,7 +275,7 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
     let mut step = undo.clone();
     match &mut step {
         // Addresses do not move with a netdev.
-        Step::AddAddress { .. } | Step::RemoveAddress { .. } if !is_same(meant, &found) => {
+        Step::AddAddress { .. } | Step::RemoveAddress { .. } if !meant.is_same(&found) => {
             return Aim::Void;
         }
         Step::Move {
@@ -294,7 +285,7 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
             function,
             ..
         } => {
-            if is_same(to, &found) {
+            if to.is_same(&found) {
                 step = Step::Rename {
                     function: *function,
                     netns: found,
@@ -305,7 +296,7 @@ fn elsewhere(undo: &Step, meant: &NetnsTarget, found: NetnsTarget) -> Aim {
             }
         }
         // An RDMA device is not where its netdev is by now, unless by another path to it.
-        Step::MoveRdma { .. } if !is_same(meant, &found) => return Aim::Same,
+        Step::MoveRdma { .. } if !meant.is_same(&found) => return Aim::Same,
         Step::MoveRdma { from, .. } => *from = found,
         Step::SetMtu { netns, .. }
         | Step::SetUp { netns, .. }

@@ -344,6 +344,16 @@ impl NetnsTarget {
             },
         }
     }
+
+    /// Is it one namespace, whatever the path to it?
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host, Self::Host) => true,
+            (Self::Path { inode: one, .. }, Self::Path { inode: other, .. }) => one == other,
+            (Self::Host, Self::Path { .. }) | (Self::Path { .. }, Self::Host) => false,
+        }
+    }
 }
 
 impl fmt::Display for NetnsTarget {

@@ -12,7 +12,7 @@ use netlink::NewRoute;
 
 use super::kept::{Seen, kept};
 use super::wanted::Wanted;
-use super::{foreign, forget, forget_owner, infiniband_lock, netns_of, take_back};
+use super::{foreign, forget_of, forget_owner, infiniband_lock, netns_of, take_back};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
@@ -147,7 +147,7 @@ impl<'a> Add<'a> {
             && former.kind == HolderKind::Cni
             && *former != self.holder
         {
-            forget(place, former);
+            forget_of(place, former, vf);
         }
         if let Some(memo) = Memo::of(place, vf)? {
             memo.clear(place, vf)?;
@@ -201,7 +201,7 @@ impl<'a> Add<'a> {
         }
         match take_back(place, vf, &self.holder) {
             Ok(_) => {
-                forget(place, &self.holder);
+                forget_of(place, &self.holder, vf);
                 forget_owner(place, vf);
             }
             Err(failure) => failures.push(failure),

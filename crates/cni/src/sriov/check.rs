@@ -8,8 +8,8 @@ use api::cni::{AddResult, Command};
 use host::{Claim, Stage};
 use model::{Function, Host, NetnsTarget, PciAddress, Scope, VfSettings, VfState};
 
-use super::netns_of;
 use super::wanted::Wanted;
+use super::{foreign, netns_of};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::ipam::Ipam;
@@ -71,9 +71,11 @@ fn claim<M: Machine>(
     netns: &NetnsTarget,
 ) -> Result<Option<Claim>, Failure> {
     let holder = call.holder()?;
+    let path = call.environment.netns.as_deref();
     let record = place.ledger.look(vf);
     let record = record.map_err(|error| Failure::explained(&error))?;
     match record.and_then(|record| record.claim) {
+        Some(claim) if claim.holder != holder && foreign::has(place, &holder, vf, path) => Ok(None),
         Some(claim) if claim.holder != holder => Err(changed(format!(
             "VF {vf} belongs to {}, not to {holder}",
             claim.holder
@@ -81,9 +83,9 @@ fn claim<M: Machine>(
         Some(claim) if claim.stage != Stage::Attached => {
             Err(changed(format!("VF {vf} is only half given to {holder}")))
         }
-        Some(claim) if claim.netns.as_ref() != Some(netns) => Err(changed(format!(
-            "VF {vf} was given to {holder} in another namespace than {netns}"
-        ))),
+        Some(claim) if !claim.netns.as_ref().is_some_and(|in_| in_.is_same(netns)) => Err(changed(
+            format!("VF {vf} was given to {holder} in another namespace than {netns}"),
+        )),
         Some(claim) => Ok(Some(claim)),
         None if place.files.of_holder(&holder).is_some() => Ok(None),
         None => Err(changed(format!("VF {vf} is not given to {holder}"))),

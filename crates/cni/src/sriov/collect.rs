@@ -4,13 +4,14 @@
 //! that lives keeps its VF even when the runtime does not name it: the runtime may know only some of
 //! the containers, and a VF taken from a living one is worse than a VF that is free a little later.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::cni::{Command, ErrorNumber};
 use host::{Holders, Stage};
 use model::{Gap, Holder, HolderKind, PciAddress};
 
-use super::{forget, forget_owner, take_back};
+use super::{foreign, forget, forget_of, forget_owner, take_back};
 use crate::call::{Call, holder};
 use crate::failure::Failure;
 use crate::ipam::Ipam;
@@ -30,6 +31,11 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
         .map(|attachment| holder(&attachment.container, &attachment.interface))
         .collect();
     let mut failures = Vec::new();
+    for vf in upstreams(place, &valid) {
+        if let Ok(_lock) = place.files.lock(vf, PATIENCE) {
+            failures.extend(foreign::settle_deserted(place, vf).err());
+        }
+    }
     let holders = place.ledger.holders();
     for vf in vfs(place, &holders) {
         failures.extend(collect(place, vf, &valid).err());
@@ -85,6 +91,18 @@ fn unread(gap: &Gap) -> Failure {
     )
 }
 
+/// Returns the VFs that upstream gave to holders whom the runtime does not know any more.
+fn upstreams<M: Machine>(place: &Place<M>, valid: &[Holder]) -> Vec<PciAddress> {
+    let files = place.files.all();
+    let vfs = files.iter().filter_map(|found| found.kept.device().ok());
+    let vfs: BTreeSet<PciAddress> = vfs.collect();
+    let is_gone = |vf: &PciAddress| {
+        let last = place.files.of_vf(*vf);
+        last.is_some_and(|last| !last.kept.is_ours() && !valid.iter().any(|by| last.is_of(by)))
+    };
+    vfs.into_iter().filter(is_gone).collect()
+}
+
 /// Returns the VFs of which something is kept.
 fn vfs<M: Machine>(place: &Place<M>, holders: &Holders) -> Vec<PciAddress> {
     let mut vfs = place.memos.vfs();
@@ -108,22 +126,19 @@ fn collect<M: Machine>(
     };
     let record = place.ledger.look(vf);
     let record = record.map_err(|error| Failure::explained(&error))?;
-    if let Some(claim) = record.and_then(|record| record.claim) {
+    if let Some(record) = record
+        && let Some(claim) = &record.claim
+    {
         let is_whole =
             claim.stage == Stage::Attached && place.files.of_holder(&claim.holder).is_some();
         if claim.holder.kind != HolderKind::Cni || valid.contains(&claim.holder) {
             return Ok(());
         }
-        let (_, ground) = place.machine.parts();
-        let lives = claim
-            .netns
-            .as_ref()
-            .is_none_or(|netns| ground.can_have(netns, vf));
-        if is_whole && lives {
+        if is_whole && place.engine().is_held(&record) {
             return Ok(());
         }
         take_back(place, vf, &claim.holder)?;
-        forget(place, &claim.holder);
+        forget_of(place, &claim.holder, vf);
         forget_owner(place, vf);
         tracing::info!(pci = %vf, holder = %claim.holder, "vf collected");
     }

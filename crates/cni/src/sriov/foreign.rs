@@ -43,7 +43,7 @@ pub(super) fn settle<M: Machine>(place: &mut Place<M>, vf: PciAddress) -> Result
             format!("pci address {vf} is already allocated: {by} has it in namespace {owner}"),
             "take another VF, or wait until that container is gone",
         ));
-    } else if let Some(found) = found.filter(|_| claim.is_none()) {
+    } else if let Some(found) = found {
         adopt(place, vf, &found, &owner)?;
         forget(place, &found.holder);
     }
@@ -60,6 +60,29 @@ pub(super) fn forget_stale<M: Machine>(place: &Place<M>, vf: PciAddress) {
     }
 }
 
+/// Makes what upstream gave to somebody who is no more ready to be taken back.
+pub(super) fn settle_deserted<M: Machine>(
+    place: &mut Place<M>,
+    vf: PciAddress,
+) -> Result<(), Failure> {
+    match place.files.owner(vf) {
+        Some(owner) if place.machine.netns(&owner).is_err() => settle(place, vf),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Has a holder the VF from upstream, as far as its files tell?
+pub(super) fn has<M: Machine>(
+    place: &Place<M>,
+    holder: &Holder,
+    vf: PciAddress,
+    netns: Option<&str>,
+) -> bool {
+    let found = place.files.of_holder(holder);
+    found.is_some_and(|found| !is_ours(&found) && found.is_about(vf))
+        && place.files.owner(vf).as_deref() == netns
+}
+
 /// Makes what upstream gave to a holder a record of ours, unless the VF is somebody else's by now.
 pub(super) fn adopt_of<M: Machine>(
     place: &mut Place<M>,
@@ -70,7 +93,8 @@ pub(super) fn adopt_of<M: Machine>(
     let Some(found) = place.files.of_holder(holder) else {
         return Ok(());
     };
-    if is_ours(&found) || found.kept.device().ok() != Some(vf) || claim(place, vf).is_some() {
+    let has_record = claim(place, vf).is_some_and(|claim| claim.holder == *holder);
+    if is_ours(&found) || !found.is_about(vf) || has_record {
         return Ok(());
     }
     let owner = place.files.owner(vf);

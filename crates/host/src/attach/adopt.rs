@@ -28,8 +28,9 @@ pub struct Adoption {
 }
 
 impl<H: Host> Engine<'_, H> {
-    /// Records that somebody else gave a VF away. What is recorded of the same holder stands; a
-    /// record of a holder that is no more is void, because the VF was given away since.
+    /// Records that somebody else gave a VF away. What is recorded of the same holder stands; what a
+    /// holder that is no more has left on the VF is taken back after what was done since, as it lies
+    /// beneath.
     pub fn adopt(&mut self, adoption: &Adoption) -> Result<(), AttachError> {
         let vf = adoption.vf;
         let mut locked = self.lock_vf(vf).map_err(AttachError::from)?;
@@ -46,6 +47,12 @@ impl<H: Host> Engine<'_, H> {
                 });
             }
         }
+        let left = record.claim.take();
+        let (before, left) = match left {
+            Some(left) => (left.before, left.steps),
+            None => (adoption.before.clone(), Vec::new()),
+        };
+        let steps = left.into_iter().chain(adoption.steps.iter().cloned());
         record.claim = Some(Claim {
             pf: adoption.pf,
             holder: adoption.holder.clone(),
@@ -53,8 +60,8 @@ impl<H: Host> Engine<'_, H> {
             netns: adoption.netns.clone(),
             asked: "what another plugin gave".to_owned(),
             since: now(),
-            before: adoption.before.clone(),
-            steps: adoption.steps.clone(),
+            before,
+            steps: steps.collect(),
         });
         Ok(self.ledger.write(record)?)
     }

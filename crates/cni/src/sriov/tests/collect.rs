@@ -25,6 +25,15 @@ fn gc_leaves_a_container_alone_whose_interface_has_a_dash_in_its_name() {
 }
 
 #[test]
+fn gc_leaves_a_container_alone_whose_namespace_lives_without_its_path() {
+    let mut world = World::new();
+    world.add(&config(&json!({})));
+    world.lose_path("/run/netns/blue");
+    world.make("GC", "c1", "", &gc(&json!([])));
+    assert!(matches!(world.netns_of_vf(), Netns::Other { .. }));
+}
+
+#[test]
 fn gc_that_cannot_read_the_records_says_so_and_leaves_the_files() {
     let mut world = World::new();
     world.add(&config(&json!({})));
@@ -72,4 +81,34 @@ fn del_calls_the_ipam_plugin_once_when_the_network_is_as_it_was() {
         Answer::Silent
     );
     assert_eq!(world.ipam_calls(), ["DEL c1 net1 /run/netns/blue"]);
+}
+
+#[test]
+fn an_add_that_fails_leaves_the_file_of_another_device_of_the_same_name() {
+    let mut world = World::new();
+    let other = "0000:01:10.2";
+    for device in [VF, other] {
+        world.host.perform_all(&[model::Step::Bind {
+            function: parsed(device),
+            to: model::BindTarget::Driver(parsed("vfio-pci")),
+        }]);
+    }
+    world.add(&config(&json!({})));
+    world.install_ipam("{}", 1);
+    let again = config(&json!({"deviceID": other}));
+    let call = world.call("ADD", "c1", "/run/netns/blue", &again);
+    world.serve(&call).unwrap_err();
+    world.make("GC", "x", "", &gc(&json!([])));
+    assert!(world.files().of_vf(parsed(VF)).is_some());
+    let error = world.refused("ADD", "c2", &config(&json!({})));
+    assert!(error.details.starts_with("vf-in-use: "), "{error:?}");
+}
+
+#[test]
+fn check_knows_a_namespace_by_any_path() {
+    let mut world = World::new();
+    let mut config = config(&json!({}));
+    config["prevResult"] = world.add(&config);
+    world.also_at("/run/netns/blue", "/var/run/netns/blue");
+    world.make("CHECK", "c1", "/var/run/netns/blue", &config);
 }

@@ -12,13 +12,19 @@ use crate::upstream::Kept;
 /// Does what upstream's ADD of container `c1` does.
 fn given_by_upstream() -> World {
     let mut world = World::new();
-    let netns = world.netns_target("/run/netns/blue");
+    give_as_upstream(&mut world, "c1", "/run/netns/blue");
+    world
+}
+
+fn give_as_upstream(world: &mut World, container: &str, path: &str) {
+    let netns = world.netns_target(path);
     let tag = VlanTag {
         id: VlanId::new(100).unwrap(),
         pcp: model::Pcp::default(),
         proto: model::VlanProto::default(),
     };
     let own = world.vf_netdev();
+    let vlan_before = vlan(world).map_or(0, |tag| tag.id.get());
     let (pf, vf) = (parsed(PF), VfIndex(0));
     world.host.perform_all(&[Step::SetVf {
         pf,
@@ -33,15 +39,98 @@ fn given_by_upstream() -> World {
         "runtimeConfig": {},
         "OrigVfState": {"HostIFName": own.name.to_string(), "SpoofChk": true, "Trust": false,
             "AdminMAC": "00:00:00:00:00:00", "EffectiveMAC": own.mac().unwrap().to_string(),
-            "Vlan": 0, "VlanQoS": 0, "VlanProto": 33024, "MinTxRate": 0, "MaxTxRate": 0,
+            "Vlan": vlan_before, "VlanQoS": 0, "VlanProto": 33024, "MinTxRate": 0, "MaxTxRate": 0,
             "LinkState": 0, "MTU": 1500},
     });
     let cache = SriovCache::parse(cache.to_string().as_bytes()).unwrap();
     let files = world.files();
-    let holder = holder(&"c1".parse().unwrap(), &parsed("net1"));
+    let holder = holder(&container.parse().unwrap(), &parsed("net1"));
     files.keep(&holder, &Kept::Sriov(cache)).unwrap();
-    files.set_owner(parsed(VF), "/run/netns/blue").unwrap();
+    files.set_owner(parsed(VF), path).unwrap();
+}
+
+fn vlan(world: &World) -> Option<VlanTag> {
+    let seen = world.host.inventory();
+    let facts = seen.get(parsed(VF)).unwrap().vf().unwrap();
+    facts.state.unwrap().vlan.flatten()
+}
+
+/// A VF that virtfn gave to `c1`, whose namespace went without a DEL, and upstream then to `c2`.
+fn given_by_upstream_after_virtfn() -> World {
+    let mut world = World::new();
+    world.revive("green");
+    world.add(&config(&json!({"vlan": 5})));
+    world.destroy("/run/netns/blue");
+    give_as_upstream(&mut world, "c2", "/run/netns/red");
     world
+}
+
+#[test]
+fn what_virtfn_had_left_comes_home_with_upstreams_pod() {
+    let before = World::new().seen();
+    let mut world = given_by_upstream_after_virtfn();
+    let now = json!({"vlan": 100, "prevResult": {"interfaces": [{"name": "net1"}]}});
+    world.make("CHECK", "c2", "/run/netns/red", &config(&now));
+    world.make("DEL", "c2", "/run/netns/red", &config(&json!({})));
+    world.make("DEL", "c1", "", &config(&json!({})));
+    world.assert_free(&before, "after both");
+}
+
+#[test]
+fn what_virtfn_had_left_comes_home_when_upstreams_pod_is_gone_too() {
+    let before = World::new().seen();
+    let mut world = given_by_upstream_after_virtfn();
+    world.destroy("/run/netns/red");
+    for command in ["ADD", "DEL"] {
+        world.make(command, "c3", "/run/netns/green", &config(&json!({})));
+    }
+    world.make("DEL", "c1", "", &config(&json!({})));
+    world.assert_free(&before, "after the next container");
+}
+
+#[test]
+fn a_file_that_virtfn_left_does_not_free_what_upstream_gave_since() {
+    let mut world = World::new();
+    world.host.perform_all(&[Step::Bind {
+        function: parsed(VF),
+        to: model::BindTarget::Driver(parsed("vfio-pci")),
+    }]);
+    world.revive("green");
+    world.add(&config(&json!({})));
+    world.destroy("/run/netns/blue");
+    let files = world.files();
+    let mut given = files.of_vf(parsed(VF)).unwrap();
+    let Kept::Sriov(cache) = &mut given.kept else {
+        panic!("{given:?}");
+    };
+    cache.virtfn_boot = None;
+    let holder = holder(&"c2".parse().unwrap(), &parsed("net1"));
+    files.keep(&holder, &given.kept).unwrap();
+    files.set_owner(parsed(VF), "/run/netns/red").unwrap();
+    let call = world.call("ADD", "c3", "/run/netns/green", &config(&json!({})));
+    let error = object(&world.serve(&call).unwrap_err());
+    assert!(error.msg.contains("already allocated: cni c2"), "{error:?}");
+    assert!(files.owner(parsed(VF)).is_some());
+}
+
+#[test]
+fn gc_takes_back_what_upstream_gave_to_a_container_that_is_gone() {
+    let before = World::new().seen();
+    let mut world = given_by_upstream();
+    let gc = |valid| config(&json!({"cni.dev/valid-attachments": valid}));
+    let held = world.seen();
+    world.make("GC", "x", "", &gc(json!([])));
+    assert_eq!(world.seen(), held, "it lives");
+    world.destroy("/run/netns/blue");
+    world.make(
+        "GC",
+        "x",
+        "",
+        &gc(json!([{"containerID": "c1", "ifname": "net1"}])),
+    );
+    assert_ne!(world.seen(), before, "the runtime has it still");
+    world.make("GC", "x", "", &gc(json!([])));
+    world.assert_free(&before, "after GC");
 }
 
 #[test]

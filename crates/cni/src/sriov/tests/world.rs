@@ -112,9 +112,14 @@ impl Machine for Played {
     ) -> Result<Option<FoundInterface>, StepError> {
         let seen = self.host.inventory();
         let mut all = seen.functions.values();
+        let inode = |netns: &Netns| match netns {
+            Netns::Host => None,
+            Netns::Other { inode, .. } => Some(*inode),
+        };
         Ok(all.find_map(|function| {
             let netdev = function.netdev()?;
-            let is_it = netdev.netns == netns.netns() && netdev.name == *name;
+            let is_there = inode(&netdev.netns) == inode(&netns.netns());
+            let is_it = is_there && netdev.name == *name;
             let addressed = self.addressed.borrow();
             let addresses = addressed.iter().filter(|(of, _)| of == name);
             is_it.then(|| FoundInterface {
@@ -245,6 +250,22 @@ impl World {
     pub(crate) fn destroy(&mut self, path: &str) {
         let netns = self.netns.remove(path).unwrap();
         self.host.remove_netns(&netns);
+    }
+
+    /// Takes its path from a namespace that lives on, in a process.
+    pub(crate) fn lose_path(&mut self, path: &str) {
+        let netns = self.netns.remove(path).unwrap();
+        self.host.rename_netns(&netns, "/proc/4711/ns/net");
+    }
+
+    /// Gives a namespace a second path.
+    pub(crate) fn also_at(&mut self, path: &str, other: &str) {
+        let NetnsTarget::Path { inode, .. } = self.netns[path] else {
+            panic!("{path} is the host's");
+        };
+        let path = other.to_owned();
+        self.netns
+            .insert(path.clone(), NetnsTarget::Path { path, inode });
     }
 
     pub(crate) fn revive(&mut self, name: &str) {
