@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::cni::{CacheFile as _, IbSriovCache, ParseCacheError, SriovCache};
-use host::{Lock, LockError, LockOf, exclusive_at, shared_at};
+use host::{Lock, LockError, LockOf, StateError, check_dir, exclusive_at, shared_at};
 use model::{Holder, PciAddress};
 
 /// Most bytes of one of these files; a configuration with all fields has less than 2 KiB.
@@ -105,6 +105,11 @@ impl UpstreamFiles {
             infiniband_lock: run.join("ib-sriov/cni.lock"),
             rdma: lib.join("rdma"),
         }
+    }
+
+    /// Can the files be written that every ADD writes?
+    pub(crate) fn check(&self) -> Result<(), StateError> {
+        check_dir(&self.sriov)
     }
 
     /// Takes the lock that upstream's plugin takes while it works on a VF (2.10 and later).

@@ -86,6 +86,6 @@ pub use queries::QueryError;
 pub use rdma_mode::{RdmaModeError, keep_rdma_mode, see_rdma_mode, set_rdma_mode};
 pub use record::{RecordError, Tree, TreeError, UnpackError};
 pub use root::{AccessError, HostRoot};
-pub use state::{StateDir, StateError};
+pub use state::{StateDir, StateError, check_dir};
 pub use undo::UndoError;
 pub use uplink::{SeenUplinks, UplinksError, see_uplinks};

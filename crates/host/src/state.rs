@@ -62,13 +62,9 @@ impl StateDir {
         self.lasting.join("history").join(format!("{vf}.jsonl"))
     }
 
-    /// Can records be written? It is tried with a file that is removed again.
+    /// Can records be written?
     pub fn check(&self) -> Result<(), StateError> {
-        let path = self.ledger().join(".check");
-        create_parent(&path)?;
-        fs::write(&path, b"x")
-            .and_then(|()| fs::remove_file(&path))
-            .map_err(|error| StateError::new("write", &path, error))
+        check_dir(&self.ledger())
     }
 
     /// Returns the directory of the memos, one per VF.
@@ -166,6 +162,20 @@ impl Explain for StateError {
     }
 }
 
+/// Can files be written in a directory? It is tried with one that is removed again; others may try at
+/// the same time.
+pub fn check_dir(dir: &Path) -> Result<(), StateError> {
+    let path = dir.join(".check");
+    create_parent(&path)?;
+    let gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    };
+    fs::write(&path, b"x")
+        .and_then(|()| fs::remove_file(&path).or_else(gone))
+        .map_err(|error| StateError::new("write", &path, error))
+}
+
 /// Replaces a file in one instant: whoever reads it, now or after a crash, sees all of the old
 /// content or all of the new.
 ///
@@ -259,6 +269,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "the half-written file stayed");
+    }
+
+    #[test]
+    fn a_directory_is_checked_by_many_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger");
+        let often = || (0..500).try_for_each(|_| check_dir(&ledger));
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(often)).collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(&ledger).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! STATUS: could an ADD be served now?
 //!
-//! What is looked at is what every ADD needs: the ledger, the kernel's list of devices, and a PF with
-//! VFs that is not down. It is asked often, so nothing is changed but one file that comes and goes.
+//! What is looked at is what every ADD needs: the ledger, upstream's files, the kernel's list of devices, and a PF with
+//! VFs that is not down. It is asked often, so nothing is changed but two files that come and go.
 
 use api::cni::{Command, ErrorNumber};
 use model::{Explain, Function, Host, Scope};
@@ -23,7 +23,8 @@ fn ready<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(), Failure> {
     fn explained(error: &dyn Explain) -> Failure {
         Failure::explained(error)
     }
-    place.state.check().map_err(|error| explained(&error))?;
+    let kept = place.state.check().and_then(|()| place.files.check());
+    kept.map_err(|error| explained(&error))?;
     let named = call.config.device_id().and_then(|text| text.parse().ok());
     let (host, _) = place.machine.parts();
     let seen = host.observe(named.map_or(Scope::All, Scope::Function));
