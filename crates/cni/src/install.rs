@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -141,6 +141,8 @@ fn copy(new: &Path) -> io::Result<()> {
         .mode(0o755)
         .open(new)?;
     io::copy(&mut File::open("/proc/self/exe")?, &mut file)?;
+    // A file mode creation mask may have taken something from it.
+    file.set_permissions(fs::Permissions::from_mode(0o755))?;
     file.sync_all()
 }
 

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::call::Call;
 use crate::failure::Failure;
+use crate::plugin::Plugin;
 
 /// kubelet gives an ADD four minutes in all, by default; the DHCP plugin tries for 208 s.
 const ADD_PATIENCE: Duration = Duration::from_secs(210);
@@ -33,6 +34,9 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Most bytes of an answer.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
+
+/// Code of an IPAM plugin that is none: it never reserved anything.
+pub(crate) const NO_IPAM: &str = "not-an-ipam-plugin";
 
 /// The IPAM plugin of a call.
 pub(crate) struct Ipam<'a> {
@@ -51,6 +55,15 @@ impl<'a> Ipam<'a> {
         let Some(name) = name else {
             return Ok(None);
         };
+        if Plugin::of(name.as_ref()).is_some() {
+            // It would call itself without end.
+            return Err(Failure::new(
+                NO_IPAM,
+                format!("ipam type {name:?} is no IPAM plugin but one that gives VFs"),
+                "name an IPAM plugin such as host-local",
+            )
+            .with_number(ErrorNumber::BAD_CONFIG));
+        }
         match find(&call.environment.path, name) {
             Some(program) => Ok(Some(Self {
                 call,
@@ -76,8 +89,12 @@ impl<'a> Ipam<'a> {
     /// Asks for addresses.
     pub(crate) fn add(&self) -> Result<AddResult, Failure> {
         let stdout = self.run(Command::Add, ADD_PATIENCE)?;
-        let result = AddResult::parse(&stdout, self.call.config.version)
-            .map_err(|error| Failure::of(error.number(), &error))?;
+        let result = AddResult::parse(&stdout, self.call.config.version).map_err(|error| {
+            Failure::of(error.number(), &error).during(
+                &format!("answer of IPAM plugin {}", self.name),
+                "see what the IPAM plugin prints, and whether its version fits",
+            )
+        })?;
         if result.ips.is_empty() {
             return Err(Failure::new(
                 "ipam-answer",
@@ -122,7 +139,10 @@ impl<'a> Ipam<'a> {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| failed("start", &error))?;
-        let output = converse(&mut child, self.call.stdin.clone());
+        let output = converse(&mut child, self.call.stdin.clone()).map_err(|error| {
+            let _it_may_have_ended = child.kill().and_then(|()| child.wait());
+            failed("start a thread for", &error)
+        })?;
         let ended = wait(&mut child, patience).map_err(|error| failed("wait for", &error))?;
         let Some(status) = ended else {
             return Err(Failure::new(
@@ -162,20 +182,20 @@ fn find(path: &SearchPath, name: &str) -> Option<PathBuf> {
 }
 
 /// Writes stdin and reads stdout at once, each on a thread, so that neither blocks the other.
-fn converse(child: &mut Child, stdin: Vec<u8>) -> mpsc::Receiver<Vec<u8>> {
+fn converse(child: &mut Child, stdin: Vec<u8>) -> io::Result<mpsc::Receiver<Vec<u8>>> {
     let (done, output) = mpsc::channel();
     if let Some(mut pipe) = child.stdin.take() {
         // A plugin that does not read its stdin ends the writing with EPIPE, and that is its right.
-        thread::spawn(move || pipe.write_all(&stdin));
+        thread::Builder::new().spawn(move || pipe.write_all(&stdin))?;
     }
     if let Some(pipe) = child.stdout.take() {
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             let mut bytes = Vec::new();
             let _what_came_counts = pipe.take(ANSWER_LIMIT).read_to_end(&mut bytes);
             let _nobody_waits_any_more = done.send(bytes);
-        });
+        })?;
     }
-    output
+    Ok(output)
 }
 
 /// Waits for the end of a process; when it does not end in time it is killed, and `None` returned.

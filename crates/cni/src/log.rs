@@ -2,7 +2,7 @@
 //!
 //! Operators search these lines by `msg`, `cniName`, `containerID`, `netns` and `ifname`, so the names
 //! stay. A file that is a symbolic link is refused: whoever may write beside it could point it
-//! anywhere. What would surprise: `func`, the name of a Go function, is our module.
+//! anywhere. So is what is no regular file: a pipe could keep a pod waiting for ever. What would surprise: `func`, the name of a Go function, is our module.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -68,16 +68,22 @@ pub(crate) fn start(call: &Call) {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
+    // Opening a pipe must not wait for its other end.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let open = || {
         OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(i32::from_ne_bytes(OFlags::NOFOLLOW.bits().to_ne_bytes()))
+            .custom_flags(i32::from_ne_bytes(flags.bits().to_ne_bytes()))
             .open(path)
     };
     let file = open()?;
-    if file.metadata()?.len() < LONGEST {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    if metadata.len() < LONGEST {
         return Ok(file);
     }
     let mut aside = path.as_os_str().to_owned();
@@ -213,11 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_is_no_link() {
+    fn a_log_file_is_no_link_and_no_pipe() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
         assert!(open(&link).is_err());
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        assert!(open(&pipe).is_err());
+        let _reader = std::fs::File::options().read(true).write(true).open(&pipe);
+        assert!(open(&pipe).is_err());
         open(&dir.path().join("file")).unwrap();
     }
 }

@@ -203,7 +203,8 @@ impl AddResult {
     }
 
     /// Reads a result; `null` is an empty one.
-    pub fn from_value(value: Value, config: CniVersion) -> Result<Self, ResultError> {
+    pub fn from_value(mut value: Value, config: CniVersion) -> Result<Self, ResultError> {
+        drop_nulls(&mut value);
         let version = match value.get("cniVersion").and_then(Value::as_str) {
             None | Some("") => config,
             Some(text) => text
@@ -274,6 +275,18 @@ impl AddResult {
 )]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// Removes what is `null`, which for Go is as if absent.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, value| !value.is_null());
+            object.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Go writes an empty list as `null`.

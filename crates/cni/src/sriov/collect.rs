@@ -44,9 +44,14 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
     forget_files(place, &valid);
     match Ipam::of(call) {
         Ok(Some(ipam)) => {
-            // Those that are older than GC say that they do not speak its version.
+            // Those that are older than GC do not know its version, or its name.
             let refused = ipam.call(Command::Gc).err();
-            failures.extend(refused.filter(|f| f.number() != ErrorNumber::INCOMPATIBLE_VERSION));
+            let is_old = |failure: &Failure| {
+                let number = failure.number();
+                number == ErrorNumber::INCOMPATIBLE_VERSION
+                    || number == ErrorNumber::BAD_ENVIRONMENT
+            };
+            failures.extend(refused.filter(|failure| !is_old(failure)));
         }
         Ok(None) => {}
         Err(failure) => failures.push(failure),

@@ -12,7 +12,7 @@ use model::{Holder, PciAddress};
 use super::{foreign, forget, forget_owner, infiniband_lock, netns_of, take_back};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, NO_IPAM};
 use crate::memo::{self, Memo};
 use crate::place::{Machine, Place};
 use crate::plugin::Plugin;
@@ -37,6 +37,7 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
         None => Ok(()),
     }) {
         Ok(()) => true,
+        Err(failure) if failure.code().as_str() == NO_IPAM => true,
         Err(failure) => {
             failures.push(failure);
             false

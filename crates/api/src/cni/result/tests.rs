@@ -91,3 +91,14 @@ fn before_0_3_0_a_result_needs_an_address() {
     assert_eq!(error.code().as_str(), "result-without-address");
     assert!(none.to_json(CniVersion::V0_3_0).is_ok());
 }
+
+#[test]
+fn what_is_null_is_as_if_absent() {
+    let text = r#"{"cniVersion": "1.0.0", "dns": null,
+        "interfaces": [{"name": "net1", "mac": null, "mtu": null, "sandbox": null}],
+        "ips": [{"interface": null, "address": "192.0.2.7/24", "gateway": null}],
+        "routes": [{"dst": "0.0.0.0/0", "gw": null, "mtu": null, "priority": null, "table": null}]}"#;
+    let result = AddResult::parse(text.as_bytes(), CniVersion::V1_0_0).unwrap();
+    assert_eq!(result.interfaces[0].name, "net1");
+    assert_eq!((result.routes[0].mtu, result.routes[0].table), (0, None));
+}

@@ -178,3 +178,68 @@ fn a_vf_can_be_given_back_without_naming_it() {
     world.serve(&call).unwrap();
     world.assert_free(&before, "found in the ledger");
 }
+
+#[test]
+fn a_plugin_that_gives_vfs_is_not_called_for_addresses() {
+    let mut world = World::new();
+    let before = world.seen();
+    let itself = json!({"ipam": {"type": "sriov"}, "cni.dev/valid-attachments": []});
+    for command in ["ADD", "CHECK", "GC", "STATUS"] {
+        let mut config = config(&itself);
+        config["prevResult"] = json!({});
+        let error = world.refused(command, "c1", &config);
+        assert!(error.msg.contains("no IPAM plugin"), "{error:?}");
+    }
+    // Nothing was ever reserved.
+    world.del(&config(&itself));
+    world.assert_free(&before, "after all");
+}
+
+#[test]
+fn what_an_ipam_plugin_printed_is_told_of_it_by_name() {
+    let mut world = World::new();
+    let before = world.seen();
+    for answer in [
+        "garbage",
+        r#"{"cniVersion": "9.9.9"}"#,
+        r#"{"ips": [{"address": "x"}]}"#,
+    ] {
+        world.install_ipam(answer, 0);
+        let error = world.refused("ADD", "c1", &config(&json!({})));
+        assert!(
+            error.msg.starts_with("answer of IPAM plugin test-ipam: "),
+            "{error:?}"
+        );
+        assert!(
+            error.details.contains("see what the IPAM plugin prints"),
+            "{error:?}"
+        );
+        world.assert_free(&before, answer);
+    }
+}
+
+#[test]
+fn gc_goes_without_an_ipam_plugin_that_is_older_than_gc() {
+    let mut world = World::new();
+    let gc = config(&json!({"cni.dev/valid-attachments": []}));
+    let path = world.dir.path().join("bin/test-ipam");
+    for (number, is_old) in [(1, true), (4, true), (100, false)] {
+        let answer = format!(r#"{{"code": {number}, "msg": "unknown CNI_COMMAND: GC"}}"#);
+        std::fs::write(&path, format!("#!/bin/sh\necho '{answer}'; exit 1\n")).unwrap();
+        let call = world.call("GC", "x", "", &gc);
+        assert_eq!(world.serve(&call).is_ok(), is_old, "{number}");
+    }
+}
+
+#[test]
+fn status_tells_when_upstreams_files_cannot_be_written() {
+    let mut world = World::new();
+    std::fs::create_dir(world.dir.path().join("cni")).unwrap();
+    std::fs::write(world.dir.path().join("cni/sriov"), "").unwrap();
+    let error = world.refused("STATUS", "c1", &config(&json!({})));
+    assert_eq!(error.code.0, 50, "{error:?}");
+    assert!(
+        error.details.starts_with("state-not-accessible: "),
+        "{error:?}"
+    );
+}
