@@ -135,6 +135,7 @@ fn number_of(code: Code) -> ErrorNumber {
         | "no-such-vf"
         | "no-netdev"
         | "interface-name-taken"
+        | "bad-interface-name"
         | "not-chained"
         | "no-rdma"
         | "bad-guid"

@@ -37,6 +37,7 @@ use model::{
 
 use crate::drivers::{PfDriver, pf_driver};
 pub use refused::AttachRefused;
+use refused::reserved;
 
 /// What is done to give a VF away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +134,13 @@ pub fn attach(seen: &Inventory, request: &AttachRequest) -> Result<AttachPlan, A
     };
     let netdev = match &request.interface {
         None => None,
-        Some(_) => Some(target.netdev()?),
+        Some(interface) => {
+            let name = interface.name.iter();
+            if let Some(name) = name.into_iter().find(|name| reserved(name).is_some()) {
+                return Err(AttachRefused::BadInterfaceName { name: name.clone() });
+            }
+            Some(target.netdev()?)
+        }
     };
     if netdev.is_some_and(|netdev| netdev.admin_up) {
         planner.up(&NetnsTarget::Host, false);

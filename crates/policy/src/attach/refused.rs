@@ -1,7 +1,8 @@
 //! Why a VF is not given away.
 
 use model::{
-    Code, DriverName, Explain, Holder, HolderKind, MacAddr, Mbps, Netns, PciAddress, RdmaNetnsMode,
+    Code, DriverName, Explain, Holder, HolderKind, IfName, MacAddr, Mbps, Netns, PciAddress,
+    RdmaNetnsMode,
 };
 
 /// A VF is not given away; nothing was changed.
@@ -50,6 +51,12 @@ pub enum AttachRefused {
         vf: PciAddress,
         /// Its driver.
         driver: Option<DriverName>,
+    },
+    /// The kernel does not give an interface this name.
+    #[error("no interface can be named {name}: {}", why_not(name))]
+    BadInterfaceName {
+        /// The name that was asked for.
+        name: IfName,
     },
     /// The PF has no netdev through which VFs are set.
     #[error("set up VF {vf}: PF {pf} has no netdev on the host{}", OnDriver(driver.as_ref()))]
@@ -119,6 +126,7 @@ impl Explain for AttachRefused {
             Self::Vanishing { .. } => "vf-vanishing",
             Self::InUse { .. } | Self::Elsewhere { .. } => "vf-in-use",
             Self::NoNetdev { .. } => "no-netdev",
+            Self::BadInterfaceName { .. } => "bad-interface-name",
             Self::PfWithoutNetdev { .. } => "pf-without-netdev",
             Self::BadMac { .. } => "bad-mac",
             Self::MacsDiffer { .. } => "macs-differ",
@@ -155,6 +163,7 @@ impl Explain for AttachRefused {
                 }
                 _ => format!("give it its kernel driver with `virtfn unbind {vf}`"),
             },
+            Self::BadInterfaceName { .. } => "name it such as net1".to_owned(),
             Self::PfWithoutNetdev { .. } => {
                 "give the PF its kernel driver, or ask for no settings".to_owned()
             }
@@ -170,6 +179,22 @@ impl Explain for AttachRefused {
             Self::Unsupported { attribute, .. } => format!("leave out {attribute}"),
         })
     }
+}
+
+/// Returns why the kernel does not give an interface this name; `None` when it does.
+///
+/// It makes another name of one with `%`, its pattern for numbers (`dev_alloc_name`), and cannot have
+/// directories of settings beside those for all interfaces (`sysctl_dev_name_is_allowed`).
+pub(super) fn reserved(name: &IfName) -> Option<&'static str> {
+    match name.as_str() {
+        "all" | "default" => Some("the kernel keeps its settings for all of them there"),
+        text if text.contains('%') => Some("the kernel makes a number of the %"),
+        _ => None,
+    }
+}
+
+fn why_not(name: &IfName) -> &'static str {
+    reserved(name).unwrap_or("the kernel refuses it")
 }
 
 struct Mode(Option<RdmaNetnsMode>);

@@ -69,6 +69,19 @@ fn nothing_is_set_that_nobody_asked_for() {
 }
 
 #[test]
+fn an_interface_gets_no_name_that_the_kernel_would_change_or_refuse() {
+    let mut host = FakeHost::new(inventory([igb(PF, "ens1").with_vfs(2)]));
+    let blue = host.add_netns("blue");
+    for name in ["net%d", "%", "all", "default"] {
+        let mut request = request(VF, Some(blue.clone()));
+        request.interface.as_mut().unwrap().name = Some(parsed(name));
+        let refused = attach(&host.inventory(), &request).unwrap_err();
+        assert_eq!(refused.code().as_str(), "bad-interface-name", "{refused}");
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
+}
+
+#[test]
 fn everything_on_igb_goes_there_and_back() {
     let mut host = FakeHost::new(inventory([igb(PF, "ens1").with_vfs(2)]));
     let blue = host.add_netns("blue");
