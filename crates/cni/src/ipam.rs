@@ -32,6 +32,9 @@ const OTHER_PATIENCE: Duration = Duration::from_secs(40);
 /// How long output may follow the end of the plugin, from children that it left behind.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a plugin may be in the making, as long as upstream's library waits for it.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Most bytes of an answer.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
 
@@ -134,11 +137,8 @@ impl<'a> Ipam<'a> {
             process.env("CNI_ARGS", &environment.args);
             process.env("CNI_PATH", path);
         }
-        let mut child = process
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed("start", &error))?;
+        process.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = start(&mut process).map_err(|error| failed("start", &error))?;
         let output = converse(&mut child, self.call.stdin.clone()).map_err(|error| {
             let _it_may_have_ended = child.kill().and_then(|()| child.wait());
             failed("start a thread for", &error)
@@ -179,6 +179,28 @@ impl<'a> Ipam<'a> {
 fn find(path: &SearchPath, name: &str) -> Option<PathBuf> {
     let mut candidates = path.0.iter().map(|dir| dir.join(name));
     candidates.find(|candidate: &PathBuf| Path::is_file(candidate))
+}
+
+/// Starts the plugin, also when somebody is just copying a new one over it, as upstream does.
+///
+/// Nothing tells when a file is not open for writing any more, so it is tried again and again.
+fn start(process: &mut Process) -> io::Result<Child> {
+    let deadline = Instant::now() + COPY_PATIENCE;
+    let between = Timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
+    loop {
+        match process.spawn() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy
+                    && Instant::now() < deadline =>
+            {
+                poll(&mut [], Some(&between))?;
+            }
+            started => return started,
+        }
+    }
 }
 
 /// Writes stdin and reads stdout at once, each on a thread, so that neither blocks the other.

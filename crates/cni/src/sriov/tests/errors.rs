@@ -243,3 +243,16 @@ fn status_tells_when_upstreams_files_cannot_be_written() {
         "{error:?}"
     );
 }
+
+#[test]
+fn an_ipam_plugin_that_is_just_being_copied_is_waited_for() {
+    let mut world = World::new();
+    let path = world.dir.path().join("bin/test-ipam");
+    let writer = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let copying = std::thread::spawn(move || {
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        drop(writer);
+    });
+    world.add(&config(&json!({})));
+    copying.join().unwrap();
+}
