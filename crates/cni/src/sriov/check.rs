@@ -4,7 +4,7 @@
 //! interface. So only this is looked at: that the container has the VF, that its interface is there
 //! and up, that the PF has set what was asked for, and that the addresses are on it.
 
-use api::cni::{AddResult, Command};
+use api::cni::{AddResult, Command, Ip};
 use host::{Claim, Stage};
 use model::{Function, Host, NetnsTarget, PciAddress, Scope, VfSettings, VfState};
 
@@ -17,10 +17,10 @@ use crate::place::{Machine, Place};
 
 pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(), Failure> {
     let asked = Wanted::read(call)?;
-    let previous = call
-        .config
-        .prev_result()
-        .map_err(|error| Failure::of(error.number(), &error))?;
+    let previous = call.config.prev_result().map_err(|error| {
+        let way_out = "let the runtime pass on what ADD returned";
+        Failure::of(error.number(), &error).during("prevResult of CHECK", way_out)
+    })?;
     let previous = previous.ok_or_else(|| {
         Failure::new(
             "no-prev-result",
@@ -154,7 +154,9 @@ fn interface<M: Machine>(
         .iter()
         .position(|interface| interface.name == name.as_str());
     let number = number.and_then(|number| i64::try_from(number).ok());
-    for ip in previous.ips.iter().filter(|ip| ip.interface == number) {
+    // One that is on no interface, or on another's, says nothing of this one.
+    let is_of_it = |ip: &&Ip| ip.interface.is_some() && ip.interface == number;
+    for ip in previous.ips.iter().filter(is_of_it) {
         if !found.addresses.contains(&ip.address) {
             return Err(changed(format!(
                 "interface {name} does not have address {}",

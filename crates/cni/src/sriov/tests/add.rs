@@ -138,7 +138,16 @@ fn check_passes_after_a_good_add_and_sees_what_changed() {
     let failure = world.serve(&call).unwrap_err();
     assert_eq!(failure.code().as_str(), "attachment-changed");
     assert!(failure.message().contains("vlan"), "{}", failure.message());
-    let other = world.call("CHECK", "c2", "/run/netns/blue", &config);
+    config["vlan"] = json!(0);
+    config["prevResult"] = json!({"ips": [{"address": "198.51.100.7/24"}]});
+    world.make("CHECK", "c1", "/run/netns/blue", &config);
+    config["prevResult"] = json!([]);
+    let error = world.refused("CHECK", "c1", &config);
+    assert!(error.msg.starts_with("prevResult of CHECK: "), "{error:?}");
+    assert!(error.details.contains("what ADD returned"), "{error:?}");
+    let other = json!({"vlan": 0, "prevResult": {}});
+    let other = self::config(&other);
+    let other = world.call("CHECK", "c2", "/run/netns/blue", &other);
     assert!(
         world
             .serve(&other)
