@@ -4,7 +4,7 @@
 //! Upstream's files name the namespace of a VF by its path only, and nothing removes them after a
 //! reboot. So what they say counts only while that path leads to a namespace, or until the boot that
 //! they were written in ends. Files that virtfn wrote for upstream to read carry a mark, and for
-//! those VFs the ledger knows better.
+//! those VFs the ledger knows better, unless it was lost: then they are all that tells.
 
 mod infiniband;
 
@@ -34,9 +34,13 @@ pub(super) fn settle<M: Machine>(place: &mut Place<M>, vf: PciAddress) -> Result
         return Ok(());
     }
     let found = place.files.of_vf(vf);
-    if let Some(found) = found.as_ref().filter(|found| is_ours(found)) {
+    let lives = place.machine.netns(&owner).is_ok();
+    // Who dies while it gives a VF back may leave the files of what is at home; of a container that is
+    // gone it does no harm to take it back twice.
+    let is_known = |found: &&Found| is_ours(found) && (lives || claim.is_some());
+    if let Some(found) = found.as_ref().filter(is_known) {
         forget(place, &found.holder);
-    } else if place.machine.netns(&owner).is_ok() {
+    } else if lives {
         let by = found.map_or("somebody".to_owned(), |found| found.holder.to_string());
         return Err(Failure::new(
             "vf-in-use",
@@ -93,11 +97,13 @@ pub(super) fn adopt_of<M: Machine>(
     let Some(found) = place.files.of_holder(holder) else {
         return Ok(());
     };
-    let has_record = claim(place, vf).is_some_and(|claim| claim.holder == *holder);
-    if is_ours(&found) || !found.is_about(vf) || has_record {
+    let claim = claim(place, vf);
+    let has_record = claim.as_ref().is_some_and(|claim| claim.holder == *holder);
+    let owner = place.files.owner(vf);
+    let is_lost = claim.is_none() && owner.is_some();
+    if !found.is_about(vf) || has_record || is_ours(&found) && !is_lost {
         return Ok(());
     }
-    let owner = place.files.owner(vf);
     let is_anothers = owner.as_deref().is_some_and(|owner| match netns {
         Some(netns) => netns != owner,
         // The container's own namespace is gone.

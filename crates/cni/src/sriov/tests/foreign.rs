@@ -217,3 +217,46 @@ fn check_passes_for_a_pod_that_upstream_started() {
     let call = world.call("CHECK", "c1", "/run/netns/blue", &config);
     world.serve(&call).unwrap();
 }
+
+/// A VF that virtfn gave to `c1`, and whose record somebody removed.
+fn given_and_lost() -> World {
+    let mut world = World::new();
+    world.add(&config(&json!({"vlan": 7, "mac": "02:00:00:00:00:42"})));
+    std::fs::remove_dir_all(world.dir.path().join("lib")).unwrap();
+    world
+}
+
+#[test]
+fn a_vf_whose_record_is_lost_comes_home_with_del() {
+    let before = World::new().seen();
+    let mut world = given_and_lost();
+    world.del(&config(&json!({})));
+    world.assert_free(&before, "after DEL");
+}
+
+#[test]
+fn a_vf_whose_record_and_container_are_lost_comes_home() {
+    let before = World::new().seen();
+    for command in ["DEL", "ADD"] {
+        let mut world = given_and_lost();
+        world.destroy("/run/netns/blue");
+        if command == "ADD" {
+            world.make("ADD", "c2", "/run/netns/red", &config(&json!({})));
+            world.make("DEL", "c2", "/run/netns/red", &config(&json!({})));
+        }
+        world.make("DEL", "c1", "", &config(&json!({})));
+        world.assert_free(&before, command);
+    }
+}
+
+#[test]
+fn what_virtfn_gave_before_a_reboot_is_void_without_its_record() {
+    let mut world = given_and_lost();
+    world.booted_at = u64::MAX;
+    world.boot = "boot-2";
+    world.host = World::new().host;
+    world.destroy("/run/netns/blue");
+    let before = world.seen();
+    world.make("DEL", "c1", "/run/netns/blue", &config(&json!({})));
+    world.assert_free(&before, "after DEL");
+}
