@@ -41,7 +41,7 @@ use crate::journal::{Journal, LastApply, last_apply};
 use crate::ledger::{BootId, Ledger};
 use crate::lock::{Lock, LockOf, exclusive, if_free};
 use crate::owned::PfLedger;
-use crate::state::{StateDir, StateError};
+use crate::state::{StateDir, StateError, keep_aside};
 use work::Work;
 
 /// What apply works with.
@@ -159,8 +159,7 @@ fn interrupted(
 /// Sets a file of virtfn's own aside that cannot be read.
 fn set_aside(error: StateError, tell: &mut dyn FnMut(Event)) -> Result<(), StateError> {
     let path = error.path.clone();
-    let kept = path.with_extension("damaged");
-    std::fs::rename(&path, &kept).map_err(|source| StateError::new("keep aside", &path, source))?;
+    let kept = keep_aside(&path, &path.with_extension("damaged"))?;
     tell(Event::SetAside {
         path,
         kept,

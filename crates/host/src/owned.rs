@@ -17,7 +17,6 @@
 //!   everybody's. Of such a PF only autoprobe is noted, which upstream leaves alone.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -28,7 +27,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::root::{AccessError, HostRoot};
-use crate::state::{StateDir, StateError, write_atomic};
+use crate::state::{StateDir, StateError, keep_aside, write_atomic};
 
 mod lost;
 #[cfg(test)]
@@ -225,8 +224,7 @@ impl<'a> PfLedger<'a> {
         let path = self.host_path(damaged.pf);
         // An address has a dot of its own, so this is no file extension.
         let kept = path.with_file_name(format!("{}.damaged", damaged.pf));
-        fs::rename(&path, &kept).map_err(|error| StateError::new("keep aside", &path, error))?;
-        Ok(kept)
+        keep_aside(&path, &kept)
     }
 
     fn record(&self, pf: PciAddress) -> Result<Option<PfRecord>, DamagedPfRecord> {

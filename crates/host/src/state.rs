@@ -113,6 +113,9 @@ impl StateDir {
     }
 }
 
+/// What is tried with a file that cannot be believed.
+const KEEP_ASIDE: &str = "keep aside";
+
 /// A file of virtfn's state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempt} {}", path.display())]
@@ -148,12 +151,19 @@ impl Explain for StateError {
 
     fn remedy(&self) -> Option<String> {
         let dir = self.path.parent().unwrap_or(&self.path).display();
+        if self.attempt == KEEP_ASIDE && is_of_another_kind(&self.source) {
+            let what = "what was kept there before, with `.damaged` in its name";
+            return Some(format!("see {dir}, and remove {what}"));
+        }
         Some(match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 format!("free space on the file system of {dir}")
             }
             io::ErrorKind::PermissionDenied => "run virtfn as root".to_owned(),
             io::ErrorKind::ReadOnlyFilesystem => format!("make {dir} writable"),
+            io::ErrorKind::IsADirectory => {
+                format!("remove {}: it should be a file", self.path.display())
+            }
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 "`virtfn apply` keeps it aside, and goes on from what it sees".to_owned()
             }
@@ -174,6 +184,41 @@ pub fn check_dir(dir: &Path) -> Result<(), StateError> {
     fs::write(&path, b"x")
         .and_then(|()| fs::remove_file(&path).or_else(gone))
         .map_err(|error| StateError::new("write", &path, error))
+}
+
+/// Names that are tried for what is kept aside. Only directories use up more than the first.
+const ASIDE_NAMES: u32 = 9;
+
+/// Moves what cannot be believed out of the way, to `kept`, and returns where it is.
+///
+/// What was kept there before is replaced, but for a directory with something in it, which somebody made:
+/// then the name gets a number.
+pub(crate) fn keep_aside(path: &Path, kept: &Path) -> Result<PathBuf, StateError> {
+    let mut place = kept.to_owned();
+    let mut number = 1;
+    loop {
+        let Err(error) = fs::rename(path, &place) else {
+            return Ok(place);
+        };
+        number += 1;
+        if number > ASIDE_NAMES || !is_of_another_kind(&error) {
+            return Err(StateError::new(KEEP_ASIDE, path, error));
+        }
+        let mut name = kept.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{number}"));
+        place = kept.with_file_name(name);
+    }
+}
+
+/// Cannot one of the two take the other's place, as only one is a directory, or has something in it?
+fn is_of_another_kind(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Replaces a file in one instant: whoever reads it, now or after a crash, sees all of the old
@@ -296,6 +341,32 @@ mod tests {
         .unwrap();
         write_atomic(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn directories_are_kept_aside_again_and_again_and_at_last_refused_with_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("apply.jsonl");
+        let kept = dir.path().join("apply.damaged");
+        let keep_dir = || {
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("somebody's"), "").unwrap();
+            keep_aside(&path, &kept)
+        };
+        fs::write(&path, "of a file").unwrap();
+        assert_eq!(keep_aside(&path, &kept).unwrap(), kept);
+        for number in 2..=ASIDE_NAMES {
+            let name = format!("apply.damaged.{number}");
+            assert_eq!(keep_dir().unwrap(), dir.path().join(name));
+        }
+        let error = keep_dir().unwrap_err();
+        assert!(path.join("somebody's").exists(), "it was lost");
+        assert!(error.remedy().unwrap().contains("remove"), "{error:?}");
+        // A file takes the place of the last one.
+        fs::remove_dir_all(&path).unwrap();
+        fs::write(&path, "of another").unwrap();
+        assert_eq!(keep_aside(&path, &kept).unwrap(), kept);
+        assert_eq!(fs::read(&kept).unwrap(), b"of another");
     }
 
     #[test]

@@ -63,6 +63,31 @@ fn a_pf_that_was_not_changed_after_all_is_not_owned() {
     assert!(!world.record(&failed.pf.to_string()).exists());
 }
 
+/// Who makes directories of virtfn's files may do so again.
+#[test]
+fn directories_in_place_of_files_are_kept_aside_each_time() {
+    let world = World::new();
+    world.apply();
+    for time in 1..=2 {
+        let journal = world.state.apply_journal();
+        let original = world.state.original(parsed(PF1));
+        for path in [world.record(PF0), journal, original] {
+            let _it_was_none = fs::remove_file(&path);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("somebody's"), "").unwrap();
+        }
+        let (applied, events) = world.apply();
+        assert!(applied.is_complete(), "{applied:#?}");
+        let is_aside =
+            |event: &&Event| matches!(event, Event::SetAside { kept, .. } if kept.is_dir());
+        assert_eq!(
+            events.iter().filter(is_aside).count(),
+            3,
+            "time {time}: {events:?}"
+        );
+    }
+}
+
 #[test]
 fn files_that_cannot_be_believed_are_kept_aside_and_told() {
     let world = World::new();
