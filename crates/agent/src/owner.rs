@@ -34,7 +34,7 @@ use crate::options::{Dirs, Options, Registration};
 use crate::outputs::Outputs;
 use crate::pods::{Beliefs, PodDevice, pod_devices};
 use crate::scanner::{Scan, Scanner};
-use crate::signals::{Changed, Interests, Word, listen_to_kernel, listen_to_recorded, watch_files};
+use crate::signals::{Changed, Files, Interests, Word, listen_to_kernel, listen_to_recorded};
 use crate::snapshot::Snapshot;
 
 /// Least time from the beginning of one scan to that of the next.
@@ -126,7 +126,7 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
     if registration == Registration::Watcher {
         watched.push(options.dirs.watched());
     }
-    let files = watch_files(watched);
+    let files = Files::watch(watched);
     let (publish, snapshot) = watch::channel(Arc::default());
     let (looks, asked) = mpsc::channel(LOOKS);
     let board = Arc::new(Board::default());
@@ -224,7 +224,7 @@ impl Owner {
 
     async fn live(
         &mut self,
-        files: &Word,
+        files: &Files,
         kernel: &Word,
         mut asked: mpsc::Receiver<Look>,
         end: &mut Endings,
@@ -249,11 +249,13 @@ impl Owner {
                         return;
                     }
                     info!("told to look again");
+                    files.watch_again();
                     self.reload();
                     wanted = Changed::Anything;
                 }
                 Some(scan) = self.scanner.scans.recv() => {
                     let waiting = if scan.routine {
+                        files.watch_again();
                         self.reload();
                         self.poke.send_replace(());
                         Vec::new()

@@ -2,21 +2,22 @@
 //!
 //! Neither carries state: they only say "look again", and at what.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use host::nearest_function;
 use model::{IfIndex, Inventory, Netns, PciAddress};
 use netlink::{Event, Events, Uevent, UeventAction};
-use rustix::fs::inotify;
-use rustix::io::Errno;
 use tokio::sync::Notify;
 use tracing::warn;
+
+pub(crate) use files::Files;
 
 /// Longest wait for one event; there is no reason to wake up in between.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -211,75 +212,4 @@ fn listen(
             }
         })?;
     Ok(word)
-}
-
-/// Watches directories, also before they exist, on a thread that lives as long as the process. Records of
-/// VFs among what changed name their functions.
-///
-/// Which directory changed is not told: inotify gives one watch for two paths to a directory, and looking
-/// at all of them again costs a few system calls.
-///
-/// A node gives out few watchers (`fs.inotify.max_user_instances`), and others may have them all. The look
-/// of every minute does without, so this is no reason not to serve.
-pub(crate) fn watch_files(dirs: Vec<PathBuf>) -> Arc<Word> {
-    let changed = Arc::new(Word::default());
-    if let Err(error) = watch_on_thread(dirs, Arc::clone(&changed)) {
-        warn!(%error, "files are not watched, and looked at every minute");
-    }
-    changed
-}
-
-fn watch_on_thread(dirs: Vec<PathBuf>, told: Arc<Word>) -> io::Result<()> {
-    let inotify = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-    let mut armed = arm(inotify.as_fd(), &dirs);
-    let listen = move || {
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&inotify, &mut buffer);
-        loop {
-            match events.next() {
-                Ok(event) => {
-                    let lost = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
-                    let vf = event
-                        .file_name()
-                        .and_then(|name| recorded_vf(name.to_bytes()));
-                    let before = std::mem::replace(&mut armed, arm(inotify.as_fd(), &dirs));
-                    told.tell(if lost || before != armed {
-                        Changed::Anything
-                    } else {
-                        vf.map_or(Changed::Nothing, Changed::function)
-                    });
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    warn!(%error, "files are not watched any more, and looked at every minute");
-                    return;
-                }
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("files".to_owned())
-        .spawn(listen)?;
-    Ok(())
-}
-
-/// Returns the VF of a record by the name of its file, or by that of the next version of it.
-fn recorded_vf(name: &[u8]) -> Option<PciAddress> {
-    let (vf, _) = std::str::from_utf8(name).ok()?.split_once(".json")?;
-    vf.parse().ok()
-}
-
-/// Watches each directory, or what of its path exists, and returns the watches. Doing so again changes
-/// nothing.
-fn arm(inotify: BorrowedFd<'_>, dirs: &[PathBuf]) -> Vec<Option<i32>> {
-    let flags = inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::DELETE
-        | inotify::WatchFlags::MOVE
-        | inotify::WatchFlags::CLOSE_WRITE
-        | inotify::WatchFlags::DELETE_SELF
-        | inotify::WatchFlags::MOVE_SELF
-        | inotify::WatchFlags::ONLYDIR;
-    let added = |dir: &Path| inotify::add_watch(inotify, dir, flags).ok();
-    let watch = |path: &PathBuf| path.ancestors().find_map(added);
-    dirs.iter().map(watch).collect()
 }

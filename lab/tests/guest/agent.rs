@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::fake_kubelet::{FakeKubelet, Known, sockets};
 use crate::support::{
-    Machine, PF0, VF0, VF1, netdev, pci, policy, run, set_num_vfs, virtfn_command,
+    Machine, PF0, VF0, VF1, eventually, netdev, pci, policy, run, set_num_vfs, virtfn_command,
 };
 
 /// Longest time from a change to the update of the kubelet that an operator is promised.
@@ -239,10 +239,10 @@ impl Drop for Watchers {
 }
 
 #[test]
-fn a_node_whose_watchers_others_have_is_served() {
+fn a_node_whose_watchers_others_have_is_served_and_watched_when_they_give_one_back() {
     let _machine = Machine::with_vfs(2);
     let dir = place("watchers");
-    let _none = Watchers::none();
+    let none = Watchers::none();
     block_on(async {
         let kubelet = FakeKubelet::start(&dir.join("kubelet"));
         let agent = Agent::start(&dir, POOLS, &[]);
@@ -251,9 +251,19 @@ fn a_node_whose_watchers_others_have_is_served() {
             .await;
         assert!(agent.log().contains("files are not watched"));
         fs::write(dir.join("config.json"), POOLS.replace("net", "more")).expect("/tmp is writable");
-        run("kill", &["-s", "HUP", &agent.child.id().to_string()]);
+        let hang_up = || run("kill", &["-s", "HUP", &agent.child.id().to_string()]);
+        hang_up();
         kubelet
             .until("intel.com/more", |known| healthy(known) == 2)
+            .await;
+        drop(none);
+        hang_up();
+        eventually("files are watched", || {
+            agent.log().contains("files are watched")
+        });
+        fs::write(dir.join("config.json"), POOLS.replace("net", "most")).expect("/tmp is writable");
+        kubelet
+            .until("intel.com/most", |known| healthy(known) == 2)
             .await;
     });
 }
