@@ -141,7 +141,9 @@ pub(crate) async fn run(options: Options) -> Result<(), StartError> {
         checkpoints: Arc::clone(&options.checkpoints),
     });
     if let Some(address) = options.listen {
-        let listener = http::bind(address).map_err(starting(format!("listen on {address}")))?;
+        let bound = http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (bound, listener) = bound.map_err(starting(format!("listen on {address}")))?;
+        info!(address = %bound, "listening");
         let (board, shared) = (Arc::clone(&board), Arc::clone(&shared));
         tasks.spawn(http::serve(listener, board, shared));
     }

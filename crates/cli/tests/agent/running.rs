@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::fake_kubelet::{FakeKubelet, PATIENCE};
@@ -12,7 +13,6 @@ use super::fake_kubelet::{FakeKubelet, PATIENCE};
 /// Everything that an agent of a test has.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
-    address: SocketAddr,
     more: Vec<String>,
 }
 
@@ -29,7 +29,6 @@ impl Place {
             let _had_none = fs::remove_dir_all(root.join("proc").join(process).join("fd"));
         }
         Self {
-            address: free_address(),
             dir,
             more: Vec::new(),
         }
@@ -130,15 +129,15 @@ impl Place {
 
     /// Starts an agent.
     pub(crate) fn start(&self) -> Running {
-        self.start_at(self.address, "agent.log")
+        self.start_with_log("agent.log")
     }
 
     /// Starts an agent beside the first.
     pub(crate) fn start_another(&self) -> Running {
-        self.start_at(free_address(), "another.log")
+        self.start_with_log("another.log")
     }
 
-    fn start_at(&self, address: SocketAddr, log: &str) -> Running {
+    fn start_with_log(&self, log: &str) -> Running {
         let path = |name: &str| self.path(name).to_string_lossy().into_owned();
         let child = Command::new(env!("CARGO_BIN_EXE_virtfn"))
             .args(["agent", "--recorded", &path("root")])
@@ -147,7 +146,8 @@ impl Place {
             .args(["--device-plugin-dir", &path("kubelet/device-plugins")])
             .args(["--device-info-dir", &path("devinfo/dp")])
             .args(["--cdi-dir", &path("cdi")])
-            .args(["--listen", &address.to_string()])
+            // A port that nobody has; the log says which.
+            .args(["--listen", "127.0.0.1:0"])
             .args(&self.more)
             .stdin(Stdio::null())
             .stderr(fs::File::create(self.path(log)).unwrap())
@@ -155,7 +155,7 @@ impl Place {
             .unwrap();
         Running {
             child,
-            address,
+            address: OnceLock::new(),
             log: self.path(log),
         }
     }
@@ -187,14 +187,6 @@ pub(crate) async fn begin(place: &Place) -> (FakeKubelet, Running) {
     (kubelet, agent)
 }
 
-/// Returns an address for an agent.
-///
-/// Somebody else may take the port until the agent does; then the test fails and says so.
-fn free_address() -> SocketAddr {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap()
-}
-
 trait OnlyDir {
     fn filter_dir(self) -> std::io::Result<PathBuf>;
 }
@@ -214,7 +206,8 @@ impl OnlyDir for std::io::Result<PathBuf> {
 /// An agent that runs; it is killed when the test ends.
 pub(crate) struct Running {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens, once its log said so.
+    address: OnceLock<SocketAddr>,
     log: PathBuf,
 }
 
@@ -267,9 +260,19 @@ impl Running {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Returns where it listens; `None` before its log says so.
+    fn address(&self) -> Option<SocketAddr> {
+        if self.address.get().is_none() {
+            let log = self.log();
+            let told = |line: &str| line.split_once("listening address=")?.1.parse().ok();
+            self.address.set(log.lines().find_map(told)?).ok();
+        }
+        self.address.get().copied()
+    }
+
     /// Gets a page: the status and the body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.address().unwrap()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -293,9 +296,7 @@ impl Running {
     pub(crate) fn page_until(&self, path: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let page = TcpStream::connect(self.address)
-                .ok()
-                .map(|_| self.get(path));
+            let page = self.address().map(|_| self.get(path));
             if let Some((status, body)) = page.clone()
                 && wanted(status, &body)
             {
