@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use crate::grant::Delivery;
 
-/// Most bytes that are read; `api` says what is too much.
-const LIMIT: u64 = 2 * 1024 * 1024;
+/// Most bytes that are read of a configuration; `api` says what is too much.
+pub const CONFIGURATION_LIMIT: u64 = 2 * 1024 * 1024;
 
 /// The configuration in force.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Configuration {
 
     /// Reads the file again. Returns whether it changed.
     pub(crate) fn reload(&mut self) -> bool {
-        let read = read(&self.path);
+        let read = read_configuration(&self.path);
         let now = read.as_ref().map(Vec::clone).map_err(io::Error::kind);
         if self.last.as_ref() == Some(&now) {
             return false;
@@ -117,12 +117,16 @@ impl Configuration {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // A FIFO would keep everything waiting for whoever writes to it.
+/// Reads a file of the device plugin's configuration, and no more of it than one can have. What is no file
+/// is refused: a FIFO would keep whoever reads it waiting for whoever writes to it.
+pub fn read_configuration(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes)?;
+    file.take(CONFIGURATION_LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -27,6 +27,7 @@ mod scanner;
 mod signals;
 mod snapshot;
 
+pub use config::{CONFIGURATION_LIMIT, read_configuration};
 pub use options::{Dirs, OpenHost, Options, Registration};
 pub use owner::StartError;
 pub use pods::PodDevice;

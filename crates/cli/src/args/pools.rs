@@ -7,7 +7,7 @@ use clap::Args;
 /// The configuration of the device plugin, and the kubelet that has its devices.
 #[derive(Args, Debug)]
 pub struct PoolArgs {
-    /// Configuration of the device plugin, whose pools are told; /etc/pcidp/config.json if it is there
+    /// Configuration of the device plugin, whose pools are told, or - for what is piped in; /etc/pcidp/config.json if it is there
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

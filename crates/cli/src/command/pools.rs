@@ -2,9 +2,8 @@
 //! none.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agent::PodDevice;
 use api::deviceplugin::{ReadConfigError, read_config};
@@ -25,9 +24,6 @@ use crate::workplace::Site;
 
 /// Where the device plugin's configuration is when nobody says otherwise.
 const USUAL: &str = "/etc/pcidp/config.json";
-
-/// Most bytes that are read; `api` says what is too much.
-const LIMIT: u64 = 2 * 1024 * 1024;
 
 /// The pools cannot be explained.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +54,9 @@ impl Explain for PoolsError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => Some("name the file with --config".to_owned()),
+            Self::Read { .. } => {
+                Some("name the file with --config, or pipe it into --config -".to_owned())
+            }
             Self::Config { source, .. } => source.remedy(),
             Self::NoPool { known, .. } if known.is_empty() => None,
             Self::NoPool { known, .. } => Some(format!("it has {}", known.join(", "))),
@@ -76,12 +74,14 @@ impl PoolFile {
     /// Reads it. `None` when none was named and there is none in the usual place.
     pub(super) fn find(args: &PoolArgs, ui: &mut Ui) -> Result<Option<Self>, Failure> {
         let path = args.config.clone().unwrap_or_else(|| USUAL.into());
-        let read = || -> io::Result<Vec<u8>> {
+        let read = if path == Path::new("-") {
             let mut bytes = Vec::new();
-            File::open(&path)?.take(LIMIT).read_to_end(&mut bytes)?;
-            Ok(bytes)
+            let mut stdin = io::stdin().take(agent::CONFIGURATION_LIMIT);
+            stdin.read_to_end(&mut bytes).map(|_| bytes)
+        } else {
+            agent::read_configuration(&path)
         };
-        let bytes = match read() {
+        let bytes = match read {
             Err(source) if args.config.is_none() && source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }

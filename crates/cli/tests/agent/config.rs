@@ -57,11 +57,14 @@ async fn what_is_no_file_is_told_and_holds_nobody_up() {
     fs::remove_file(&file).unwrap();
     make_fifo(&file);
     agent.page_until("/readyz", |status, body| {
-        status == 503 && body.contains("no JSON")
+        status == 503 && body.contains("it is no file")
     });
     fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("missing", &file).unwrap();
+    agent.page_until("/readyz", |_, body| body.contains("No such file"));
+    fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    agent.page_until("/readyz", |_, body| body.contains("Is a directory"));
+    agent.page_until("/readyz", |_, body| body.contains("it is no file"));
     assert_eq!(kubelet.known("intel.com/a").unwrap().devices.len(), 3);
     fs::remove_dir(&file).unwrap();
     place.config(&pools(&["a"]));

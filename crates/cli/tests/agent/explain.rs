@@ -1,9 +1,10 @@
 //! Which pod has a device, as the kubelet says: also one that hangs, and one that is not there.
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 use super::fake_kubelet::FakeKubelet;
-use super::running::{Place, pools};
+use super::running::{Place, make_fifo, pools};
 use super::trouble::hung_kubelet;
 
 const VF: &str = "0000:08:00.3";
@@ -49,6 +50,34 @@ async fn the_pod_of_a_device_is_told() {
     kubelet.no_pods();
     let (out, _) = virtfn(&place, &["explain", "vf", VF]);
     assert!(!out.contains("default/pod"), "{out}");
+}
+
+#[test]
+fn a_configuration_is_a_file_or_piped_in_and_a_fifo_holds_nobody_up() {
+    let place = Place::of("mlx5-switchdev");
+    let fifo = place.path("fifo");
+    make_fifo(&fifo);
+    let root = place.path("root").to_string_lossy().into_owned();
+    let virtfn = |config: &str, what: &[&str]| {
+        let mut virtfn = Command::new(env!("CARGO_BIN_EXE_virtfn"));
+        virtfn.args(what).args(["--config", config]);
+        virtfn.args(["--state", &root]).stdin(Stdio::piped());
+        virtfn.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = virtfn.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // Whoever does not read it is gone by now.
+        let _unread = stdin.write_all(pools(&["a"]).as_bytes());
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    };
+    for what in [&["list", "pool"][..], &["explain", "pool", "a"]] {
+        let refused = virtfn(&fifo.to_string_lossy(), what);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains("it is no file"), "{told}");
+        let piped = virtfn("-", what);
+        assert!(piped.status.success(), "{piped:?}");
+    }
 }
 
 #[test]
