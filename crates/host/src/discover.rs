@@ -154,7 +154,18 @@ fn look(
     netdevs::add(root, &mut scan, links, aim);
     rdma::add(root, &mut scan);
     vdpa::add(root, &mut scan);
-    if holders::netdevs_may_be_elsewhere(&scan, aim) || uppers.may_be_elsewhere(&scan, aim) {
+    let node_uses = match aim.functions {
+        None => queries.node_uses().unwrap_or_else(|error| {
+            scan.notes.gap("routes and addresses", with_causes(&error));
+            BTreeMap::new()
+        }),
+        Some(_) => aim
+            .before
+            .map_or_else(BTreeMap::new, |before| before.node_uses.clone()),
+    };
+    let may_be_elsewhere = holders::netdevs_may_be_elsewhere(&scan, aim)
+        || uppers.may_be_elsewhere(&scan, aim, &node_uses);
+    if may_be_elsewhere {
         let (namespaces, errors) = queries.elsewhere(root);
         for error in errors {
             scan.notes.gap("network namespaces", with_causes(&error));
@@ -171,21 +182,13 @@ fn look(
     } else {
         None
     };
-    let node_uses = match aim.functions {
-        None => queries.node_uses().unwrap_or_else(|error| {
-            scan.notes.gap("routes and addresses", with_causes(&error));
-            BTreeMap::new()
-        }),
-        Some(_) => aim
-            .before
-            .map_or_else(BTreeMap::new, |before| before.node_uses.clone()),
-    };
     holders::tell(root, &mut scan, ledger, aim);
     holders::tell_of_host(&mut scan, &uppers, &node_uses);
     Ok(Inventory {
         functions: scan.functions,
         sub_functions: scan.sub_functions,
         node_uses,
+        users: scan.users,
         rdma_netns,
         gaps: scan.notes.gaps,
     })

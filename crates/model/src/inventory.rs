@@ -7,8 +7,9 @@ use std::str::FromStr;
 use crate::ParseError;
 
 use crate::{
-    AuxName, DriverName, EswitchMode, Guid, IfIndex, IfName, IommuGroup, LinkType, MacAddr,
-    NumaNode, OperState, PciAddress, PciClass, PciId, SteeringMode, VdpaKind, VfIndex, VfState,
+    AuxName, DeviceId, DriverName, EswitchMode, Guid, IfIndex, IfName, IommuGroup, LinkType,
+    MacAddr, NumaNode, OperState, PciAddress, PciClass, PciId, SteeringMode, VdpaKind, VfIndex,
+    VfState,
 };
 
 /// Every PCI function of a host that matters to virtfn, by address.
@@ -24,6 +25,9 @@ pub struct Inventory {
     /// What netdevs of the host's namespace do for the node itself, by index. Seen with
     /// [`crate::Scope::All`] only.
     pub node_uses: BTreeMap<IfIndex, NodeUse>,
+    /// Who has what is no VF, or what the host needs it for. Of a VF its own facts tell.
+    /// Complete with [`crate::Scope::All`] only.
+    pub users: BTreeMap<DeviceId, Holder>,
     /// How RDMA devices relate to network namespaces; `None` when the kernel has no RDMA netlink.
     pub rdma_netns: Option<RdmaNetnsMode>,
     /// What could not be read, and why: the inventory is true but has a hole there.
@@ -66,6 +70,16 @@ impl Inventory {
                 .netdev()
                 .is_some_and(|netdev| netdev.is_called(name))
         })
+    }
+
+    /// Returns who has a device: a VF, or another one.
+    #[must_use]
+    pub fn holder_of(&self, device: &DeviceId) -> Option<&Holder> {
+        let of_vf = match device {
+            DeviceId::Pci(address) => self.get(*address).and_then(Function::vf),
+            DeviceId::Aux(_) => None,
+        };
+        of_vf.map_or_else(|| self.users.get(device), |facts| facts.holder.as_ref())
     }
 
     /// Returns the members of an IOMMU group, by address.
@@ -426,7 +440,7 @@ pub struct VfioNode {
     pub cdev: Option<String>,
 }
 
-/// Who was given a VF.
+/// Who was given a VF, or has another device.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Holder {
     /// Through which door it was given.
@@ -452,7 +466,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Through which door a VF was given away.
+/// Through which door a VF was given away, or somebody came to have a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HolderKind {

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::agent::{Agent, POOLS, block_on, healthy, place, soon};
 use crate::cni_support::{call, sriov};
-use crate::fake_kubelet::FakeKubelet;
-use crate::support::{Machine, Namespace, VF0, VF1, netdev, run, virtfn};
+use crate::fake_kubelet::{FakeKubelet, Known};
+use crate::support::{Machine, Namespace, PF1, VF0, VF1, netdev, run, virtfn};
 
 /// Starts a kubelet and an agent, and waits until both VFs are offered.
 async fn begin(dir: &Path) -> (FakeKubelet, Agent) {
@@ -74,6 +74,42 @@ fn a_vf_that_is_held_outside_kubernetes_is_not_offered_until_it_is_back() {
             .until("intel.com/net", |known| !known.devices.contains_key(VF1))
             .await;
     });
+}
+
+#[test]
+fn a_nic_that_something_is_on_is_not_offered_until_that_is_gone() {
+    let _machine = Machine::fresh();
+    let dir = place("nic");
+    let blue = Namespace::new("blue");
+    let nic = netdev(PF1);
+    let add = ["link", "add", "link", &nic, "name", "over"];
+    let on = |more: &[&str]| drop(run("ip", &[&add[..], more].concat()));
+    let pools = r#"{"resourceList": [{"resourceName": "nic", "selectors": {"drivers": ["igb"]}}]}"#;
+    run("ip", &["link", "set", &nic, "up"]);
+    block_on(async {
+        let kubelet = FakeKubelet::start(&dir.join("kubelet"));
+        let _agent = Agent::start(&dir, pools, &[]);
+        let is_offered = |known: &Known| known.devices.contains_key(PF1);
+        kubelet.until("intel.com/nic", is_offered).await;
+        for (vlan, place) in [
+            (["type", "vlan", "id", "40"].as_slice(), None),
+            (&["netns", blue.0, "type", "macvlan"], Some(&blue)),
+        ] {
+            soon(
+                &kubelet,
+                "intel.com/nic",
+                || on(vlan),
+                |known| !is_offered(known),
+            )
+            .await;
+            let take_away = || match place {
+                Some(netns) => drop(netns.ip(&["link", "delete", "over"])),
+                None => drop(run("ip", &["link", "delete", "over"])),
+            };
+            soon(&kubelet, "intel.com/nic", take_away, is_offered).await;
+        }
+    });
+    run("ip", &["link", "set", &nic, "down"]);
 }
 
 #[test]

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AuxName, DriverName, Function, IommuGroup, NumaNode, PciAddress, PciClass, PciId, PfFacts,
-    Role, SubFunction, VfFacts, VfIndex,
+    AuxName, DeviceId, DriverName, Function, Holder, IommuGroup, NumaNode, PciAddress, PciClass,
+    PciId, PfFacts, Role, SubFunction, VfFacts, VfIndex,
 };
 
 use super::config::{self, SriovCapability};
@@ -44,6 +44,8 @@ pub(super) struct Scan<'a> {
     pub(super) notes: Notes,
     pub(super) functions: BTreeMap<PciAddress, Function>,
     pub(super) sub_functions: BTreeMap<AuxName, SubFunction>,
+    /// Who has what is no VF.
+    pub(super) users: BTreeMap<DeviceId, Holder>,
     /// PF and number of the VFs that a `virtfnN` link named.
     linked: BTreeMap<PciAddress, (PciAddress, VfIndex)>,
     /// Functions of no interest in themselves, which may share a group with one that is.
@@ -57,6 +59,7 @@ impl<'a> Scan<'a> {
             notes: Notes::default(),
             functions: BTreeMap::new(),
             sub_functions: BTreeMap::new(),
+            users: BTreeMap::new(),
             linked: BTreeMap::new(),
             bystanders: Vec::new(),
         }

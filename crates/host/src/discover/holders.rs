@@ -1,4 +1,4 @@
-//! Who has a VF that virtfn's own ledger does not know of.
+//! Who has a VF that virtfn's own ledger does not know of, or another device.
 //!
 //! Two questions, and neither is asked when nothing hints at an answer:
 //!
@@ -12,7 +12,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{DriverName, Function, Holder, HolderKind, IfIndex, Netns, NodeUse, PciAddress, Role};
+use model::{
+    DeviceId, DriverName, Function, Holder, HolderKind, IfIndex, Netdev, Netns, NodeUse,
+    PciAddress, Role,
+};
 
 use super::Aim;
 use super::device::Notes;
@@ -43,7 +46,7 @@ fn hints<'s>(scan: &'s Scan<'_>, aim: Aim<'s>) -> impl Iterator<Item = &'s Funct
     functions.filter(move |function| aim.names(function.address))
 }
 
-/// Tells every VF who holds it: what the ledger knows comes first.
+/// Tells of every function who has it: what the ledger knows comes first.
 pub(super) fn tell(
     root: &HostRoot,
     scan: &mut Scan<'_>,
@@ -67,28 +70,44 @@ pub(super) fn tell(
         let holder = known
             .or_else(|| node_holder(function, &open))
             .or_else(|| namespace_holder(function));
-        if let Role::Vf(facts) = &mut function.role {
-            facts.holder = holder;
+        match &mut function.role {
+            Role::Vf(facts) => facts.holder = holder,
+            Role::Pf(_) | Role::Plain => {
+                let device = DeviceId::Pci(function.address);
+                scan.users.extend(holder.map(|holder| (device, holder)));
+            }
         }
     }
 }
 
-/// Tells of the VFs that nobody was given which of them the host itself uses.
+/// Tells of the devices that nobody has which of them the host itself uses.
 pub(super) fn tell_of_host(
     scan: &mut Scan<'_>,
     uppers: &Uppers,
     uses: &BTreeMap<IfIndex, NodeUse>,
 ) {
+    let host = |netdevs: &[Netdev]| {
+        let mut own = netdevs.iter().filter(|netdev| !netdev.is_representor());
+        own.find_map(|netdev| uppers.host_as_holder(netdev, uses))
+    };
     for function in scan.functions.values_mut() {
-        let host = function
-            .netdev()
-            .and_then(|netdev| uppers.host_as_holder(netdev, uses));
-        if let Role::Vf(facts) = &mut function.role
-            && facts.holder.is_none()
-        {
-            facts.holder = host;
+        let Some(host) = host(&function.netdevs) else {
+            continue;
+        };
+        match &mut function.role {
+            Role::Vf(facts) => drop(facts.holder.get_or_insert(host)),
+            Role::Pf(_) | Role::Plain => {
+                let device = DeviceId::Pci(function.address);
+                scan.users.entry(device).or_insert(host);
+            }
         }
     }
+    let parts = scan.sub_functions.values();
+    let parts = parts.filter_map(|part| {
+        let device = DeviceId::Aux(part.name.clone());
+        Some((device, host(&part.netdevs)?))
+    });
+    scan.users.extend(parts);
 }
 
 /// May a process have one function open, or another one of its IOMMU group?

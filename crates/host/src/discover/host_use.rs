@@ -1,7 +1,7 @@
-//! VFs that the host itself uses: one below a bond, a bridge or a VLAN, or with an address; also what
-//! containers have on one, such as a macvlan.
+//! Devices that the host itself uses: one whose netdev is below a bond, a bridge or a VLAN, or has an address;
+//! also what containers have on one, such as a macvlan.
 //!
-//! What makes a use is what somebody set up on purpose. A VF that is merely up, with the link-local
+//! What makes a use is what somebody set up on purpose. A netdev that is merely up, with the link-local
 //! address that every such interface has, is free. The one list of interfaces says what is above which
 //! here, and [`NodeUse`] who has addresses.
 //!
@@ -9,12 +9,13 @@
 //! is observed. Network managers give addresses to every interface that they find, so that a VF which
 //! somebody asks for by name is not refused for it; a bond that would lose its member is refused. Of an
 //! upper one in another namespace the kernel tells nothing on this side: neither its list of interfaces nor
-//! sysfs (`upper_…`) has it. So the other namespaces are looked into, and only when some VF that
-//! nobody has is up: nothing goes through what is on one that is down.
+//! sysfs (`upper_…`) has it. So the other namespaces are looked into, and only when some netdev that
+//! could be given away and has no use here is up: nothing goes through what is on one that is down. A PF
+//! that has VFs is not given away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse};
+use model::{Function, Holder, HolderKind, IfIndex, IfName, Netdev, Netns, NodeUse};
 use netlink::Link;
 
 use super::Aim;
@@ -47,13 +48,22 @@ impl Uppers {
         uppers
     }
 
-    /// Can something in another namespace be on a VF that is free by all that is seen here?
-    pub(super) fn may_be_elsewhere(&self, scan: &Scan<'_>, aim: Aim<'_>) -> bool {
+    /// Can something in another namespace be on a device that is free by all that is seen here?
+    pub(super) fn may_be_elsewhere(
+        &self,
+        scan: &Scan<'_>,
+        aim: Aim<'_>,
+        uses: &BTreeMap<IfIndex, NodeUse>,
+    ) -> bool {
+        if !aim.is_thorough() {
+            return false;
+        }
         let named = scan.functions.values().filter(|f| aim.names(f.address));
-        let mut vfs = named.filter(|function| function.vf().is_some());
-        let is_up = |netdev: &Netdev| netdev.admin_up && netdev.master.is_none();
-        let mut is_free = |netdev: &Netdev| is_up(netdev) && !self.on.contains_key(&netdev.index);
-        aim.is_thorough() && vfs.any(|vf| vf.netdev().is_some_and(&mut is_free))
+        let is_offered = |function: &&Function| function.pf().is_none_or(|pf| pf.num_vfs == 0);
+        let functions = named.filter(is_offered).filter_map(Function::netdev);
+        let parts = scan.sub_functions.values().flat_map(|part| &part.netdevs);
+        let mut netdevs = functions.chain(parts);
+        netdevs.any(|netdev| netdev.admin_up && self.host_as_holder(netdev, uses).is_none())
     }
 
     /// Adds what was found in the other namespaces.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Function, HolderKind, Inventory, Netdev, PciAddress, PfFacts, Role};
+use model::{DeviceId, Function, HolderKind, Inventory, Netdev, PciAddress, PfFacts, Role};
 
 /// Puts what was seen of `changed` and around them into what was seen `before`.
 pub(crate) fn renewed(
@@ -25,6 +25,13 @@ pub(crate) fn renewed(
     }
     let mut whole = before.clone();
     whole.rdma_netns = part.rdma_netns;
+    for device in changed.iter().copied().map(DeviceId::Pci) {
+        let now = part.users.get(&device).cloned();
+        match now {
+            Some(user) => whole.users.insert(device, user),
+            None => whole.users.remove(&device),
+        };
+    }
     for (address, function) in part.functions {
         let Some(known) = whole.functions.get_mut(&address) else {
             continue;
@@ -50,7 +57,8 @@ fn is_enough(
     let is_here = |address: &PciAddress| part.functions.contains_key(address);
     let stays = |address: &PciAddress| {
         let both = before.get(*address).zip(part.get(*address));
-        both.is_some_and(|(then, now)| is_same_place(then, now) && !seems_let_go(then, now))
+        let is_same = both.is_some_and(|(then, now)| is_same_place(then, now));
+        is_same && !seems_let_go(before, part, *address)
     };
     let of_vfs = anew.iter().filter_map(|address| part.get(*address)?.pf());
     let mut vfs = of_vfs.flat_map(|facts| facts.vfs.values());
@@ -83,11 +91,11 @@ fn is_same_place(then: &Function, now: &Function) -> bool {
     same_role && then.iommu_group == now.iommu_group && has_interfaces
 }
 
-/// Did the host use a VF, and does nothing tell so now? What containers have on it is looked for only when
-/// it, or another one, is up.
-fn seems_let_go(then: &Function, now: &Function) -> bool {
-    let by_host = |function: &Function| {
-        let holder = function.vf().and_then(|facts| facts.holder.as_ref());
+/// Did the host use a device, and does nothing tell so now? What containers have on it is looked for only
+/// when it, or another one, is up.
+fn seems_let_go(then: &Inventory, now: &Inventory, device: PciAddress) -> bool {
+    let by_host = |seen: &Inventory| {
+        let holder = seen.holder_of(&DeviceId::Pci(device));
         holder.is_some_and(|holder| holder.kind == HolderKind::Host)
     };
     by_host(then) && !by_host(now)

@@ -1,13 +1,14 @@
 //! Recorded hosts: what is seen of them, what of a damaged one, and of one that changes meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fixtures::{TREES, inventory_text};
-use model::{Holder, HolderKind, Host, Inventory, Role, Scope};
+use model::{DeviceId, Holder, HolderKind, Host, Inventory, Role, Scope};
 
 use crate::{Linux, Tree};
 
+#[derive(Debug)]
 struct Recording {
     dir: tempfile::TempDir,
 }
@@ -338,6 +339,52 @@ fn holder_of_vf_0(text: &str) -> Option<String> {
     let seen = Recording::of(text).observe();
     let vf = seen.get("0000:01:10.0".parse().unwrap()).unwrap();
     vf.vf().unwrap().holder.as_ref().map(ToString::to_string)
+}
+
+/// A NIC without VFs, up, and what is above it here and in other namespaces.
+fn nic_below(more: &str) -> Recording {
+    let nic = r#"{"index":2,"name":"eth0","arphrd":1,"up":true,"oper":"up","mtu":1500,"parent_bus":"pci","parent_dev":"0000:01:00.0"}"#;
+    Recording::of(&format!(
+        "[/sys/bus/pci/devices/0000:01:00.0]\nsriov_totalvfs = 7\nsriov_numvfs = 0\n\
+         uevent = DRIVER=igb\nuevent = PCI_CLASS=20000\nuevent = PCI_ID=8086:10C9\n\
+         [/netlink]\nlinks = {nic}\n{more}"
+    ))
+}
+
+#[test]
+fn what_the_host_has_on_a_nic_is_its_user_as_it_is_of_a_vf() {
+    let vlan = r#"links = {"index":7,"name":"vlan5","arphrd":1,"oper":"up","mtu":1500,"kind":"vlan","lower":2}"#;
+    let macvlan =
+        r#"elsewhere = {"inode":7,"path":"/run/netns/blue","links":[],"uppers":{"2":"mac0"}}"#;
+    for (more, user) in [
+        ("", None),
+        (vlan, Some("host vlan5 as eth0")),
+        (macvlan, Some("host mac0 in blue as eth0")),
+    ] {
+        let recording = nic_below(more);
+        let seen = recording.observe();
+        let nic = seen.functions.keys().next().unwrap();
+        let device = DeviceId::Pci(*nic);
+        let found = seen.holder_of(&device).map(ToString::to_string);
+        assert_eq!(found.as_deref(), user);
+        let changed = BTreeSet::from([*nic]);
+        let mut linux = recording.linux();
+        let again = linux.renew(&seen, &changed).unwrap().unwrap();
+        assert_eq!(again, seen);
+    }
+}
+
+/// What is in other namespaces is looked for only where it would count.
+#[test]
+fn a_nic_that_cannot_be_given_away_is_no_reason_to_look_into_other_namespaces() {
+    let free = "elsewhere = broken";
+    let vlan = r#"links = {"index":7,"name":"vlan5","arphrd":1,"oper":"up","mtu":1500,"kind":"vlan","lower":2}"#;
+    let address = r#"node-uses = {"index":2,"use":{"address":true}}"#;
+    assert!(names_elsewhere(&nic_below(free).observe()));
+    for used in [vlan, address] {
+        let used = nic_below(&format!("{free}\n{used}"));
+        assert!(!names_elsewhere(&used.observe()), "{used:?}");
+    }
 }
 
 #[test]

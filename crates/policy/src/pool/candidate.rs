@@ -1,7 +1,8 @@
 //! One device that a pool could have, with what selectors ask about it.
 
 use model::{
-    DeviceId, Function, Inventory, Netdev, Netns, NodeUse, Pool, PoolKind, RdmaDevice, SubFunction,
+    DeviceId, Function, Holder, Inventory, Netdev, Netns, NodeUse, Pool, PoolKind, RdmaDevice,
+    SubFunction,
 };
 
 /// A function or a sub-function.
@@ -97,6 +98,14 @@ impl<'a> Candidate<'a> {
     pub(super) fn ddp(&self) -> Option<&'a str> {
         let facts = self.pf.unwrap_or(self.function).pf()?;
         facts.ddp.as_deref()
+    }
+
+    pub(super) fn holder(&self) -> Option<&'a Holder> {
+        self.seen.holder_of(&self.id)
+    }
+
+    pub(super) fn is_vf(&self) -> bool {
+        self.part.is_none() && self.function.vf().is_some()
     }
 
     /// Returns what a netdev in the host's namespace does for the node itself.

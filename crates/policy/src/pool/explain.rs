@@ -71,9 +71,7 @@ pub fn explain_device(
     DeviceStory {
         device: device.clone(),
         present: candidate.is_some(),
-        holder: candidate
-            .as_ref()
-            .and_then(|candidate| candidate.function.vf()?.holder.clone()),
+        holder: seen.holder_of(device).cloned(),
         pod_resource: held.resource_of(device).cloned(),
         pools: verdicts.collect(),
         offered,

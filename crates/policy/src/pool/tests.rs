@@ -10,6 +10,8 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 
+mod node_use;
+
 pub(super) fn pool(name: &str, filters: Vec<Filter>) -> Pool {
     Pool {
         resource: parsed(&format!("intel.com/{name}")),
@@ -51,6 +53,19 @@ fn hold(seen: &mut Inventory, address: &str, kind: HolderKind) {
             interface: None,
         });
     }
+}
+
+/// Adds a sub-function of the second PF.
+fn add_part(seen: &mut Inventory) -> &mut SubFunction {
+    let name: model::AuxName = parsed("mlx5_core.sf.4");
+    let part = SubFunction {
+        name: name.clone(),
+        parent: parsed("0000:3b:00.0"),
+        number: 88,
+        netdevs: Vec::new(),
+        rdma: Vec::new(),
+    };
+    seen.sub_functions.entry(name).or_insert(part)
 }
 
 /// Writes an offer, one line for a pool.
@@ -205,49 +220,6 @@ fn pools_that_claim_the_same_devices_are_told() {
 }
 
 #[test]
-fn what_the_node_uses_is_offered_only_when_it_is_meant() {
-    let uplink = |pf: Pf| pf.netdev(|netdev| netdev.index = IfIndex::new(5).unwrap());
-    let mut seen = inventory([
-        uplink(igb("0000:01:00.0", "ens1")),
-        igb("0000:02:00.0", "ens2"),
-    ]);
-    let used = NodeUse {
-        default_route: true,
-        address: true,
-    };
-    seen.node_uses.insert(IfIndex::new(5).unwrap(), used);
-    let all = pool("a", vec![]);
-    assert_eq!(
-        offered(std::slice::from_ref(&all), &seen),
-        "intel.com/a: 0000:02:00.0\n"
-    );
-    let named = pool(
-        "a",
-        vec![Filter::PciAddresses(vec![parsed("0000:01:00.0")])],
-    );
-    assert_eq!(offered(&[named], &seen), "intel.com/a: 0000:01:00.0\n");
-    let meant = Pool {
-        offer_used_by_node: true,
-        ..all.clone()
-    };
-    assert_eq!(
-        offered(&[meant], &seen),
-        "intel.com/a: 0000:01:00.0 0000:02:00.0\n"
-    );
-    function(&mut seen, "0000:02:00.0").netdevs[0].master = IfIndex::new(9);
-    let verdict =
-        |address: &str| judge(&all, &parsed(address), &seen, &Held::default()).to_string();
-    assert_eq!(
-        verdict("0000:01:00.0"),
-        "excluded: a default route of the node leads out of ens1"
-    );
-    assert_eq!(
-        verdict("0000:02:00.0"),
-        "excluded: ens2 is a port of interface 9"
-    );
-}
-
-#[test]
 fn a_vf_without_a_driver_waits_until_it_has_one() {
     let mut seen = two_pfs();
     function(&mut seen, IGB_VFS[0]).driver = None;
@@ -319,34 +291,6 @@ fn a_vf_that_is_held_outside_kubernetes_is_not_offered() {
 }
 
 #[test]
-fn a_vf_that_carries_something_of_somebodys_is_offered_only_when_it_is_meant() {
-    let mut seen = two_pfs();
-    hold(&mut seen, IGB_VFS[0], HolderKind::Host);
-    let (free, all) = ("0000:01:10.2 0000:01:10.4", IGB_VFS.join(" "));
-    let complete = held_by_pods("intel.com/other", &[]);
-    let broad = pool("a", vec![pf_names(&["ens1"])]);
-    let meant = Pool {
-        offer_used_by_node: true,
-        ..broad.clone()
-    };
-    let vfs = IGB_VFS.map(|vf| parsed(vf)).to_vec();
-    let named = pool("a", vec![Filter::PciAddresses(vfs)]);
-    let of_a_pod = held_by_pods("intel.com/a", &IGB_VFS[..1]);
-    let table = [
-        (&broad, &complete, free),
-        // What is on it may be of the pod that has it.
-        (&broad, &Held::default(), &all),
-        (&broad, &of_a_pod, &all),
-        (&meant, &complete, &all),
-        (&named, &complete, &all),
-    ];
-    for (pool, held, expected) in table {
-        let offer = offer(std::slice::from_ref(pool), &seen, held);
-        assert_eq!(text(&offer), format!("intel.com/a: {expected}\n"));
-    }
-}
-
-#[test]
 fn health_follows_the_link_of_the_pf_only_when_asked() {
     let down = igb("0000:01:00.0", "ens1").netdev(|netdev| netdev.oper = OperState::Down);
     let seen = inventory([down.with_vfs(1)]);
@@ -385,15 +329,7 @@ fn kinds_of_pools_have_kinds_of_devices() {
     for address in ["0000:01:00.0", "0000:01:10.0"] {
         function(&mut seen, address).class = PciClass::new(0x12_0000);
     }
-    let name: model::AuxName = parsed("mlx5_core.sf.4");
-    let part = SubFunction {
-        name: name.clone(),
-        parent: parsed("0000:3b:00.0"),
-        number: 88,
-        netdevs: Vec::new(),
-        rdma: Vec::new(),
-    };
-    seen.sub_functions.insert(name, part);
+    add_part(&mut seen);
     let of = |kind| Pool {
         kind,
         ..pool("a", vec![])

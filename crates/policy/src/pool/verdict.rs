@@ -151,8 +151,7 @@ fn exclusion(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Option<Excl
             return Some(Exclusion::HasVfs(vfs));
         }
     }
-    let spares_node =
-        pool.kind == PoolKind::Net && !pool.offer_used_by_node && !is_named(pool, candidate);
+    let spares_node = !pool.offer_used_by_node && !is_named(pool, candidate);
     if spares_node && let Some(exclusion) = used_by_node(candidate) {
         return Some(exclusion);
     }
@@ -161,8 +160,12 @@ fn exclusion(pool: &Pool, candidate: &Candidate<'_>, held: &Held) -> Option<Excl
     matters.then_some(Exclusion::Held(holder))
 }
 
-/// Does the pool name the device by its address? Who does that means it.
+/// Does the pool name the device by its address? Who does that means it. The address of a parent names no
+/// part of it.
 fn is_named(pool: &Pool, candidate: &Candidate<'_>) -> bool {
+    if candidate.part.is_some() {
+        return false;
+    }
     let filters = pool.selectors.iter().flat_map(|selector| &selector.filters);
     filters.into_iter().any(|filter| match filter {
         Filter::PciAddresses(addresses) => addresses.contains(&candidate.function.address),
@@ -200,12 +203,14 @@ fn used_by_node(candidate: &Candidate<'_>) -> Option<Exclusion> {
 
 /// Returns who has the device, when that is certainly no pod of the device plugin.
 fn held_outside(candidate: &Candidate<'_>, held: &Held) -> Option<Holder> {
-    if candidate.part.is_some() || held.resource_of(&candidate.id).is_some() {
+    if held.resource_of(&candidate.id).is_some() {
         return None;
     }
-    let holder = candidate.function.vf()?.holder.as_ref()?;
+    let holder = candidate.holder()?;
     let outside = match holder.kind {
         HolderKind::Attach | HolderKind::Docker | HolderKind::Claim => true,
+        // A pod puts something on its VF, but seldom has a whole NIC; without it the node may be lost.
+        HolderKind::Host if !candidate.is_vf() => true,
         // The CNI plugin works for pods, of which the kubelet knows, and for containers of others. A pod
         // may also have something on its VF, which then counts as used by the host.
         HolderKind::Cni
