@@ -114,7 +114,11 @@ pub(super) fn tell_of_host(
 ///
 /// A VFIO driver enables a function when it is opened and disables it when it is closed
 /// (`vfio_pci_core_enable`, since Linux 3.6), so that one which is not enabled needs no search. What is
-/// missed is a process that has the group or the node open, and not yet the device.
+/// missed is a process that has the group or the node open, and not yet the device. Nothing tells that but
+/// the descriptors of all processes, or opening the group: the kernel lets one process have it at a time
+/// (`vfio_group_fops_open`, EBUSY). That is not tried, because it is not harmless: a VM that starts in that
+/// moment, perhaps with another function of the group, is refused and does not try again. What is missed
+/// does no harm: who is given the function cannot open the group either, and is told so.
 fn group_may_be_open(root: &HostRoot, scan: &Scan<'_>, address: PciAddress) -> bool {
     let is_on_vfio =
         |function: &Function| function.driver.as_ref().is_some_and(DriverName::is_vfio);
