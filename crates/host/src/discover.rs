@@ -8,7 +8,8 @@
 //! /sys/bus/auxiliary ─── aux ───────┤
 //! devlink, per PF ──────────────────┤
 //! routes, addresses ────────────────┤   only of the whole host
-//! other namespaces, /proc ─ holders ┘   only when a function hints at it
+//! other namespaces, /proc ─ holders ┤   only when a function hints at it
+//! /sys/class/block, /sys/fs ─ disks ┘   only when a function is a storage controller
 //! ```
 //!
 //! [`Scope::Function`] is for attach and detach: the function, its PF and the members of its IOMMU
@@ -26,6 +27,7 @@
 mod aux;
 pub mod config;
 mod device;
+mod disks;
 mod functions;
 mod holders;
 mod host_use;
@@ -45,6 +47,7 @@ use serde::Deserialize;
 
 pub(crate) use self::aux::AUX_DEVICES;
 use self::device::Notes;
+pub(crate) use self::disks::{BLOCK_DEVICES, SWAPS, mounted};
 pub(crate) use self::functions::PCI_DEVICES;
 use self::functions::Scan;
 pub(crate) use self::holders::is_device_node;
@@ -183,7 +186,8 @@ fn look(
         None
     };
     holders::tell(root, &mut scan, ledger, aim);
-    holders::tell_of_host(&mut scan, &uppers, &node_uses);
+    let disks = disks::in_use(root, &scan, aim);
+    holders::tell_of_host(&mut scan, &uppers, &node_uses, disks);
     Ok(Inventory {
         functions: scan.functions,
         sub_functions: scan.sub_functions,

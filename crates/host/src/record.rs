@@ -9,10 +9,15 @@
 
 mod tree;
 
+use std::collections::BTreeSet;
+
 use model::PciId;
 use serde::Serialize;
 
-use crate::discover::{AUX_DEVICES, PCI_DEVICES, VDPA_DEVICES, is_device_node, nearest_function};
+use crate::discover::{
+    AUX_DEVICES, BLOCK_DEVICES, PCI_DEVICES, SWAPS, VDPA_DEVICES, is_device_node, mounted,
+    nearest_function,
+};
 use crate::pci_ids::{PLACES, extract, pci_names};
 use crate::queries::{Elsewhere, NodeUseAnswer, PfAnswers, Queries, QueryError, answers};
 use crate::root::{AccessError, HostRoot};
@@ -77,6 +82,7 @@ pub(crate) fn record(root: &HostRoot, queries: &mut dyn Queries) -> Result<Tree,
     recorder.rdma();
     recorder.vdpa();
     recorder.aux();
+    recorder.disks();
     recorder.processes();
     for name in root.list("/etc/sriov-operator/pci").unwrap_or_default() {
         recorder.file(&format!("/etc/sriov-operator/pci/{name}"));
@@ -281,6 +287,29 @@ impl Recorder<'_> {
         for name in self.root.list(AUX_DEVICES).unwrap_or_default() {
             let device = self.device(&format!("{AUX_DEVICES}/{name}"));
             self.file(&format!("{device}/sfnum"));
+        }
+    }
+
+    /// Records which disks are on functions, and what has them.
+    fn disks(&mut self) {
+        let mut names = BTreeSet::new();
+        for name in self.root.list(BLOCK_DEVICES).unwrap_or_default() {
+            let path = format!("{BLOCK_DEVICES}/{name}");
+            let place = self.root.link_target(&path).unwrap_or_default();
+            if nearest_function(&place).is_none() && !place.contains("/nvme-subsystem/") {
+                continue;
+            }
+            let device = self.device(&path);
+            self.tree.directory(device.clone());
+            self.entries(&format!("{device}/holders"), "");
+            names.insert(name);
+        }
+        let mounted = mounted(self.root).into_iter();
+        for (place, _, _) in mounted.filter(|(_, name, _)| names.contains(name)) {
+            self.tree.directory(place);
+        }
+        if !names.is_empty() {
+            self.file(SWAPS);
         }
     }
 

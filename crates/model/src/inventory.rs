@@ -446,7 +446,7 @@ pub struct Holder {
     /// Through which door it was given.
     pub kind: HolderKind,
     /// Identity at that door: a container id, a claim, the namespace for a plain attach, or for the
-    /// host the interface above; `default-route` or `address` when there is none. For somebody
+    /// host the interface above, `default-route` or `address` when there is none, or what uses the disk. For somebody
     /// unknown, why that is so.
     pub id: String,
     /// Name of the interface that was asked for.
@@ -484,8 +484,8 @@ pub enum HolderKind {
     Vfio,
     /// A process has another device node of it open: vhost-vdpa or UIO.
     Device,
-    /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address. Or a container
-    /// does, with a macvlan or the like on it.
+    /// The host itself uses its netdev: below a bond, a bridge or a VLAN, or with an address; or its disk. Or a
+    /// container does, with a macvlan or the like on it.
     Host,
     /// Perhaps somebody has it: what is on record of it cannot be read.
     Unknown,

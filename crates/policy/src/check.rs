@@ -94,6 +94,7 @@ impl Explain for InUse {
             (HolderKind::Host, Some(netdev)) => {
                 format!("take {netdev} out of the host's own network configuration")
             }
+            (HolderKind::Host, None) => format!("end the host's use of it ({})", holder.id),
             (HolderKind::Vfio | HolderKind::Device, _) => format!("end {}", holder.id),
             (HolderKind::Namespace, Some(netdev)) => {
                 format!("move {netdev} out of namespace {}", holder.id)

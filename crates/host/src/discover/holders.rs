@@ -70,12 +70,19 @@ pub(super) fn tell(
         let holder = known
             .or_else(|| node_holder(function, &open))
             .or_else(|| namespace_holder(function));
-        match &mut function.role {
-            Role::Vf(facts) => facts.holder = holder,
-            Role::Pf(_) | Role::Plain => {
-                let device = DeviceId::Pci(function.address);
-                scan.users.extend(holder.map(|holder| (device, holder)));
-            }
+        if let Some(holder) = holder {
+            give(&mut scan.users, function, holder);
+        }
+    }
+}
+
+/// Says who has a function, unless that is known.
+fn give(users: &mut BTreeMap<DeviceId, Holder>, function: &mut Function, holder: Holder) {
+    match &mut function.role {
+        Role::Vf(facts) => drop(facts.holder.get_or_insert(holder)),
+        Role::Pf(_) | Role::Plain => {
+            let device = DeviceId::Pci(function.address);
+            users.entry(device).or_insert(holder);
         }
     }
 }
@@ -85,21 +92,16 @@ pub(super) fn tell_of_host(
     scan: &mut Scan<'_>,
     uppers: &Uppers,
     uses: &BTreeMap<IfIndex, NodeUse>,
+    mut disks: BTreeMap<PciAddress, Holder>,
 ) {
     let host = |netdevs: &[Netdev]| {
         let mut own = netdevs.iter().filter(|netdev| !netdev.is_representor());
         own.find_map(|netdev| uppers.host_as_holder(netdev, uses))
     };
     for function in scan.functions.values_mut() {
-        let Some(host) = host(&function.netdevs) else {
-            continue;
-        };
-        match &mut function.role {
-            Role::Vf(facts) => drop(facts.holder.get_or_insert(host)),
-            Role::Pf(_) | Role::Plain => {
-                let device = DeviceId::Pci(function.address);
-                scan.users.entry(device).or_insert(host);
-            }
+        let user = host(&function.netdevs).or_else(|| disks.remove(&function.address));
+        if let Some(user) = user {
+            give(&mut scan.users, function, user);
         }
     }
     let parts = scan.sub_functions.values();

@@ -150,8 +150,7 @@ impl Explain for AttachRefused {
             }
             Self::Vanishing { .. } => "try again once its PF has VFs".to_owned(),
             Self::InUse { holder, .. } if holder.kind == HolderKind::Host => {
-                "take another VF, or this one out of the host's own network configuration"
-                    .to_owned()
+                "take another VF, or end the host's own use of this one".to_owned()
             }
             Self::InUse { vf, .. } => {
                 format!("take another VF, or free this one with `virtfn detach {vf}`")
