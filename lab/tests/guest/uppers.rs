@@ -2,6 +2,7 @@
 //! nothing of it on the host's side.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::*;
 
@@ -25,7 +26,13 @@ fn a_vf_with_something_of_a_container_on_it_is_in_use() {
             "link", "add", "link", &on, "name", "over", "netns", blue.0, "type",
         ];
         run("ip", &["link", "set", &on, "up"]);
-        run("ip", &[&create[..], kind].concat());
+        // A VLAN of a VF is asked of the PF. `igbvf` says EINVAL when the PF does not answer within a
+        // second, as in a busy machine, or has not heard the VF begin anew (`e1000_set_vfta_vf` in its
+        // vf.c); its watchdog then begins anew by itself.
+        eventually(&format!("{kind:?} is made on {on}"), || {
+            let made = Command::new("ip").args(create).args(kind).output();
+            made.is_ok_and(|made| made.status.success())
+        });
         assert!(
             !has_upper(&on),
             "the kernel tells of {kind:?}: it need not be searched for"
