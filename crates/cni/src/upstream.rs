@@ -83,9 +83,14 @@ impl Kept {
 
     /// Did virtfn write it?
     pub(crate) fn is_ours(&self) -> bool {
+        self.boot().is_some()
+    }
+
+    /// Returns the boot in which virtfn wrote it; `None` when upstream's plugin did.
+    pub(crate) fn boot(&self) -> Option<&str> {
         match self {
-            Self::Sriov(cache) => cache.virtfn_boot.is_some(),
-            Self::Infiniband(cache) => cache.virtfn_boot.is_some(),
+            Self::Sriov(cache) => cache.virtfn_boot.as_deref(),
+            Self::Infiniband(cache) => cache.virtfn_boot.as_deref(),
         }
     }
 }

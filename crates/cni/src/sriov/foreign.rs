@@ -11,8 +11,8 @@ mod infiniband;
 use api::cni::{OrigVfState, SriovCache};
 use host::{Adoption, AttachError, Before, Claim, RecordedStep};
 use model::{
-    Function, Holder, Host, Inventory, LinkPolicy, MacAddr, Mtu, NetnsTarget, PciAddress, Scope,
-    Step, VfAttr, VfIndex, VfState, VlanId, VlanProto, VlanTag,
+    Function, Holder, Host, Inventory, LinkPolicy, MacAddr, Mtu, Netns, NetnsTarget, PciAddress,
+    Scope, Step, VfAttr, VfIndex, VfState, VlanId, VlanProto, VlanTag,
 };
 
 use super::{forget, forget_owner};
@@ -37,7 +37,8 @@ pub(super) fn settle<M: Machine>(place: &mut Place<M>, vf: PciAddress) -> Result
     let lives = place.machine.netns(&owner).is_ok();
     // Who dies while it gives a VF back may leave the files of what is at home; of a container that is
     // gone it does no harm to take it back twice.
-    let is_known = |found: &&Found| is_ours(found) && (lives || claim.is_some());
+    let is_known =
+        |found: &&Found| is_ours(found) && (lives || claim.is_some() || !is_of_now(place, found));
     if let Some(found) = found.as_ref().filter(is_known) {
         forget(place, &found.holder);
     } else if lives {
@@ -100,7 +101,7 @@ pub(super) fn adopt_of<M: Machine>(
     let claim = claim(place, vf);
     let has_record = claim.as_ref().is_some_and(|claim| claim.holder == *holder);
     let owner = place.files.owner(vf);
-    let is_lost = claim.is_none() && owner.is_some();
+    let is_lost = claim.is_none() && owner.is_some() && is_of_now(place, &found);
     if !found.is_about(vf) || has_record || is_ours(&found) && !is_lost {
         return Ok(());
     }
@@ -123,14 +124,6 @@ fn adopt<M: Machine>(
     found: &Found,
     path: &str,
 ) -> Result<(), Failure> {
-    // VFs are as new after a boot.
-    if place
-        .machine
-        .booted_at()
-        .is_some_and(|at| found.written_at < at)
-    {
-        return Ok(());
-    }
     let (host, _) = place.machine.parts();
     let seen = host.observe(Scope::Function(vf));
     let seen: Inventory = seen.map_err(|error| Failure::explained(&error))?;
@@ -142,6 +135,12 @@ fn adopt<M: Machine>(
         // No namespace has it: the path leads to none any more.
         inode: 0,
     });
+    // VFs are as new after a boot. A clock that was set since may tell of one that was none.
+    let booted_at = place.machine.booted_at();
+    let is_former = booted_at.is_some_and(|at| found.written_at < at);
+    if is_former && !is_of_now(place, found) && !is_in(&seen, vf, &netns) {
+        return Ok(());
+    }
     let adoption = Adoption {
         vf,
         pf: target.pf,
@@ -179,6 +178,22 @@ fn path_of(claim: &Claim) -> Option<&str> {
 
 fn is_ours(found: &Found) -> bool {
     found.kept.is_ours()
+}
+
+/// Did virtfn write the file since the host started?
+fn is_of_now<M: Machine>(place: &Place<M>, found: &Found) -> bool {
+    found.kept.boot() == Some(place.boot.as_str())
+}
+
+/// Is the interface of a VF in a namespace?
+fn is_in(seen: &Inventory, vf: PciAddress, netns: &NetnsTarget) -> bool {
+    let netdev = seen.get(vf).and_then(Function::netdev);
+    match (netdev.map(|netdev| &netdev.netns), netns) {
+        (Some(Netns::Other { inode: found, .. }), NetnsTarget::Path { inode, .. }) => {
+            found == inode
+        }
+        _ => false,
+    }
 }
 
 /// A VF with what is needed to set it.

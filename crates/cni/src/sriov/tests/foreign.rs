@@ -252,11 +252,23 @@ fn a_vf_whose_record_and_container_are_lost_comes_home() {
 #[test]
 fn what_virtfn_gave_before_a_reboot_is_void_without_its_record() {
     let mut world = given_and_lost();
-    world.booted_at = u64::MAX;
     world.boot = "boot-2";
     world.host = World::new().host;
     world.destroy("/run/netns/blue");
     let before = world.seen();
     world.make("DEL", "c1", "/run/netns/blue", &config(&json!({})));
     world.assert_free(&before, "after DEL");
+}
+
+#[test]
+fn a_clock_that_was_set_since_does_not_lose_a_vf() {
+    let before = World::new().seen();
+    let mut world = given_by_upstream();
+    world.booted_at = u64::MAX;
+    world.del(&config(&json!({})));
+    world.assert_free(&before, "given by upstream");
+    let mut world = given_and_lost();
+    world.booted_at = u64::MAX;
+    world.del(&config(&json!({})));
+    world.assert_free(&before, "given by virtfn");
 }
