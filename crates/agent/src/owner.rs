@@ -12,6 +12,7 @@
 //! changes, but for the look that the scanner takes every minute.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -60,7 +61,16 @@ impl model::Explain for StartError {
     }
 
     fn remedy(&self) -> Option<String> {
-        None
+        let text = match self.source.kind() {
+            ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable => {
+                "give --listen another address, or end who has this one"
+            }
+            ErrorKind::PermissionDenied => {
+                "run it as root in the host's network namespace, with CAP_NET_ADMIN"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
     }
 }
 
@@ -491,5 +501,20 @@ async fn received<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.await.ok(),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Explain as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_somebody_has_is_refused_with_a_way_out() {
+        let first = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = http::bind(first.local_addr().unwrap());
+        let error = second.map_err(starting("listen on it")).unwrap_err();
+        assert!(error.remedy().unwrap().contains("--listen"), "{error:?}");
     }
 }

@@ -305,7 +305,7 @@ impl PoolHandler {
                 GrantError::Unknown { .. } => Code::NOT_FOUND,
                 GrantError::Unwell { .. } | GrantError::Lacks { .. } => Code::FAILED_PRECONDITION,
             };
-            warn!(resource = %self.resource, %error, "devices not given");
+            warn!(resource = %self.resource, devices = devices.join(","), %error, "devices not given");
             Status::new(code, error.to_string())
         })?;
         let (pool, _) = snapshot
@@ -320,7 +320,7 @@ impl PoolHandler {
         checkpoints.passed(Checkpoint::Given);
         write_for(&self.shared.dirs, pool, &granted, &snapshot, checkpoints).map_err(|error| {
             let text = with_causes(&error);
-            warn!(resource = %self.resource, error = text, "devices not given");
+            warn!(resource = %self.resource, devices = devices.join(","), error = text, "devices not given");
             Status::new(Code::INTERNAL, text)
         })?;
         checkpoints.passed(Checkpoint::Answering);
