@@ -212,12 +212,13 @@ fn disks_of_killed(command: &str) -> Vec<String> {
     panic!("{command} passed {MOST} checkpoints");
 }
 
-/// Makes all records those of another boot.
+/// Makes all records those of another boot, and all files that virtfn wrote for upstream.
 fn forge_another_boot() {
     let boot =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot has an id");
-    let records = std::fs::read_dir("/var/lib/virtfn/ledger").into_iter();
-    for record in records.flatten().flatten() {
+    let dirs = ["/var/lib/virtfn/ledger", "/var/lib/cni/sriov"];
+    let records = dirs.into_iter().flat_map(std::fs::read_dir).flatten();
+    for record in records.flatten().filter(|record| record.path().is_file()) {
         let text = std::fs::read_to_string(record.path()).expect("a record is text");
         let other = text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
         std::fs::write(record.path(), other).expect("a record is writable");
