@@ -114,6 +114,8 @@ fn static_program(what: &[&str]) -> Result<PathBuf> {
     build
         .args(["build", "--release", "--target", PLATFORM])
         .args(what)
+        // Names of functions are for backtraces, of which a plugin that aborts writes none by itself.
+        .args(["--config", "profile.release.strip=\"symbols\""])
         .args(["--config", &flags, "--target-dir"])
         .arg(&dir);
     run(&mut build)?;
