@@ -2,7 +2,8 @@
 //!
 //! Operators search these lines by `msg`, `cniName`, `containerID`, `netns` and `ifname`, so the names
 //! stay. A file that is a symbolic link is refused: whoever may write beside it could point it
-//! anywhere. So is what is no regular file: a pipe could keep a pod waiting for ever. What would surprise: `func`, the name of a Go function, is our module.
+//! anywhere. So is what is no regular file: a pipe could keep a pod waiting for ever. What would surprise:
+//! `func`, the name of a Go function, is our module.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};

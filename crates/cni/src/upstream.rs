@@ -17,6 +17,7 @@
 
 mod rdma;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -166,12 +167,19 @@ impl UpstreamFiles {
         })
     }
 
-    /// Returns what is kept for the last holder of a VF. Files of former ones may be left; of two that
-    /// were written in one second upstream's is the later, because virtfn removes those it knows of.
+    /// Returns what is kept for the last holder of a VF.
     pub(crate) fn of_vf(&self, vf: PciAddress) -> Option<Found> {
-        let all = self.all().into_iter();
-        all.filter(|found| found.is_about(vf))
-            .max_by_key(|found| (found.written_at, !found.kept.is_ours()))
+        self.by_vf().remove(&vf)
+    }
+
+    /// Returns what is kept for the last holder of each VF. Files of former ones may be left; of two that
+    /// were written in one second upstream's is the later, because virtfn removes those it knows of.
+    pub(crate) fn by_vf(&self) -> BTreeMap<PciAddress, Found> {
+        let mut all = self.all();
+        all.sort_by_key(|found| (found.written_at, !found.kept.is_ours()));
+        let all = all.into_iter();
+        all.filter_map(|found| Some((found.kept.device().ok()?, found)))
+            .collect()
     }
 
     /// Returns what is kept, of all holders.

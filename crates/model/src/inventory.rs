@@ -446,8 +446,8 @@ pub struct Holder {
     /// Through which door it was given.
     pub kind: HolderKind,
     /// Identity at that door: a container id, a claim, the namespace for a plain attach, or for the
-    /// host the interface above, `default-route` or `address` when there is none, or what uses the disk. For somebody
-    /// unknown, why that is so.
+    /// host the interface above, `default-route` or `address` when there is none, or what uses the disk. For
+    /// somebody unknown, why that is so.
     pub id: String,
     /// Name of the interface that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,6 @@
 //! that lives keeps its VF even when the runtime does not name it: the runtime may know only some of
 //! the containers, and a VF taken from a living one is worse than a VF that is free a little later.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::cni::{Command, ErrorNumber};
@@ -17,6 +16,7 @@ use crate::failure::Failure;
 use crate::ipam::Ipam;
 use crate::memo::Memo;
 use crate::place::{Machine, Place};
+use crate::upstream::Found;
 
 /// How long to wait for another plugin that works on a VF; after that the VF is in its good hands.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -98,14 +98,11 @@ fn unread(gap: &Gap) -> Failure {
 
 /// Returns the VFs that upstream gave to holders whom the runtime does not know any more.
 fn upstreams<M: Machine>(place: &Place<M>, valid: &[Holder]) -> Vec<PciAddress> {
-    let files = place.files.all();
-    let vfs = files.iter().filter_map(|found| found.kept.device().ok());
-    let vfs: BTreeSet<PciAddress> = vfs.collect();
-    let is_gone = |vf: &PciAddress| {
-        let last = place.files.of_vf(*vf);
-        last.is_some_and(|last| !last.kept.is_ours() && !valid.iter().any(|by| last.is_of(by)))
-    };
-    vfs.into_iter().filter(is_gone).collect()
+    let is_gone = |last: &Found| !last.kept.is_ours() && !valid.iter().any(|by| last.is_of(by));
+    let last = place.files.by_vf().into_iter();
+    last.filter(|(_, last)| is_gone(last))
+        .map(|(vf, _)| vf)
+        .collect()
 }
 
 /// Returns the VFs of which something is kept.

@@ -1,7 +1,8 @@
 //! STATUS: could an ADD be served now?
 //!
-//! What is looked at is what every ADD needs: the ledger, upstream's files, the kernel's list of devices, and a PF with
-//! VFs that is not down. It is asked often, so nothing is changed but two files that come and go.
+//! What is looked at is what every ADD needs: the ledger, upstream's files, the kernel's list of devices,
+//! and a PF with VFs that is not down. It is asked often, so nothing is changed but two files that come
+//! and go.
 
 use api::cni::{Command, ErrorNumber};
 use model::{Explain, Function, Host, Scope};
