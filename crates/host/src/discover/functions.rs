@@ -132,8 +132,11 @@ impl<'a> Scan<'a> {
 
     /// Names the nodes of functions on VFIO whose nodes were not read with them.
     pub(super) fn name_vfio_nodes(&mut self) {
-        let functions = self.functions.values_mut();
-        for function in functions.filter(|function| function.vfio.is_none()) {
+        let is_unnamed = |function: &&mut Function| {
+            let driver = function.driver.as_ref();
+            function.vfio.is_none() && driver.is_some_and(DriverName::is_vfio)
+        };
+        for function in self.functions.values_mut().filter(is_unnamed) {
             let (path, driver) = (path_of(function.address), function.driver.as_ref());
             let object = function.address;
             let device = Device::open(self.root, path, &object, &mut self.notes);
