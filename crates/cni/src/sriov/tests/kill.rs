@@ -252,3 +252,44 @@ fn a_killed_del_is_void_after_a_reboot() {
         chain.del(world, "c2", GREEN);
     });
 }
+
+/// Upstream's files are written in place, after the VF was given, and so a kill can cut each of them short.
+#[test]
+fn an_add_killed_while_it_wrote_upstreams_files_is_mended_by_whoever_comes_next() {
+    type Next = fn(&mut World, &Value);
+    let nexts: [(&str, Next); 3] = [
+        ("DEL", |world, config| world.del(config)),
+        ("ADD again", |world, config| {
+            world.add(config);
+            world.del(config);
+        }),
+        ("GC", |world, config| {
+            let mut none = config.clone();
+            none["cni.dev/valid-attachments"] = json!([]);
+            let call = world.call("GC", "", "", &none);
+            world.serve(&call).unwrap();
+        }),
+    ];
+    // The owner is written first, and the configuration after it.
+    for (owner, cache) in [
+        ("", None),
+        (BLUE, Some("")),
+        (BLUE, Some("{\"cniVersion\":")),
+    ] {
+        for (next, do_next) in nexts {
+            let mut world = World::new();
+            let before = world.seen();
+            let config = config(&json!({"vlan": 100}));
+            world.add(&config);
+            let dir = world.dir.path().join("cni/sriov");
+            std::fs::write(dir.join("pci").join(VF), owner).unwrap();
+            match cache {
+                Some(text) => std::fs::write(dir.join("c1-net1"), text).unwrap(),
+                None => std::fs::remove_file(dir.join("c1-net1")).unwrap(),
+            }
+            do_next(&mut world, &config);
+            let why = format!("{next} after owner {owner:?} and configuration {cache:?}");
+            world.assert_free(&before, &why);
+        }
+    }
+}
