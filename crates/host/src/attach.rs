@@ -117,6 +117,10 @@ impl<H: Host> Engine<'_, H> {
         self.passed(Checkpoint::Unconfirmed);
         if let Err(source) = self.confirm(record) {
             let undo = self.give_up(record);
+            if undo.is_empty() {
+                let holder = request.holder.clone();
+                self.ledger.note(vf, Happening::Healed { holder });
+            }
             return Err(AttachError::Confirm { source, undo });
         }
         self.passed(Checkpoint::Confirmed);
@@ -150,8 +154,7 @@ impl<H: Host> Engine<'_, H> {
         }
         if damage.is_some() && record.claim.is_none() {
             // It is at home, so that a free record says all there is to say.
-            self.ledger.free(vf)?;
-            self.ledger.note(vf, Happening::Damaged);
+            self.ledger.free(vf, [Happening::Damaged])?;
             return Ok(Detached {
                 holder: somebody("its record is damaged"),
                 undone: Vec::new(),
@@ -185,12 +188,10 @@ impl<H: Host> Engine<'_, H> {
             return Err(DetachError::Undo { vf, failures });
         }
         self.passed(Checkpoint::Unconfirmed);
-        self.ledger.free(vf)?;
-        if damage.is_some() {
-            self.ledger.note(vf, Happening::Damaged);
-        }
         let holder = claim.holder.clone();
-        self.ledger.note(vf, Happening::Detached { holder });
+        let damaged = damage.iter().map(|_| Happening::Damaged);
+        self.ledger
+            .free(vf, damaged.chain([Happening::Detached { holder }]))?;
         self.passed(Checkpoint::Confirmed);
         tracing::info!(pci = %vf, holder = %claim.holder, "vf detached");
         Ok(Detached {
@@ -276,14 +277,13 @@ impl<H: Host> Engine<'_, H> {
         }
         let holder = claim.holder;
         record.claim = None;
-        self.ledger.free(record.vf)?;
         let former = holder.clone();
         let what = if was_attached {
             Happening::Deserted { holder: former }
         } else {
             Happening::Healed { holder: former }
         };
-        self.ledger.note(record.vf, what);
+        self.ledger.free(record.vf, [what])?;
         tracing::info!(pci = %record.vf, %holder, "vf taken back from a holder that is no more");
         Ok(Some(holder))
     }
@@ -306,14 +306,14 @@ impl<H: Host> Engine<'_, H> {
     }
 
     fn confirm(&self, record: &Record) -> Result<(), crate::LedgerError> {
-        self.ledger.mark(record.vf, Stage::Attached)?;
+        // Before the mark: an attach that dies between the two is told of, and told to be healed.
         if let Some(Claim { holder, steps, .. }) = &record.claim {
             let holder = holder.clone();
             let changes = steps.iter().map(Into::into).collect();
             let what = Happening::Attached { holder, changes };
             self.ledger.note(record.vf, what);
         }
-        Ok(())
+        self.ledger.mark(record.vf, Stage::Attached)
     }
 
     /// Takes everything back after a failure; what fails of that is returned, and the record stays
@@ -325,7 +325,7 @@ impl<H: Host> Engine<'_, H> {
         let failures = self.take_back(claim);
         if failures.is_empty() {
             record.claim = None;
-            if let Err(error) = self.ledger.free(record.vf) {
+            if let Err(error) = self.ledger.free(record.vf, []) {
                 // The record says `attaching`, and so the next one undoes once more: no harm.
                 tracing::warn!(pci = %record.vf, %error, "record not removed");
             }

@@ -319,8 +319,7 @@ impl Ledger {
         match parse(&bytes, vf) {
             Ok(record) => {
                 if self.is_claim_void(&record) {
-                    self.free(vf)?;
-                    self.note(vf, Happening::VoidAfterReboot);
+                    self.free(vf, [Happening::VoidAfterReboot])?;
                 }
                 Ok((self.without_former_boot(record), None))
             }
@@ -333,8 +332,7 @@ impl Ledger {
                     .map_err(|error| state(StateError::new("keep aside", &path, error)))?;
                 if is_void {
                     // The lock file that told so is there from now on.
-                    self.free(vf)?;
-                    self.note(vf, Happening::Damaged);
+                    self.free(vf, [Happening::Damaged])?;
                 }
                 let damage = Damage {
                     kept,
@@ -385,8 +383,17 @@ impl Ledger {
         })
     }
 
-    /// Says that a VF is free: it has no record then, not even on a full disk.
-    pub(crate) fn free(&self, vf: PciAddress) -> Result<(), LedgerError> {
+    /// Says that a VF is free, and before that why: it has no record then, not even on a full disk.
+    ///
+    /// Who dies between the two is told of once more by the next one.
+    pub(crate) fn free(
+        &self,
+        vf: PciAddress,
+        why: impl IntoIterator<Item = Happening>,
+    ) -> Result<(), LedgerError> {
+        for what in why {
+            self.note(vf, what);
+        }
         let path = self.state.record(vf);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

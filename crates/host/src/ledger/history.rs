@@ -101,6 +101,8 @@ impl Ledger {
             let what = Happening::VoidAfterReboot;
             events.push(PastEvent { at: now(), what });
         }
+        // Who died between an event and what it tells of is told of twice.
+        events.dedup_by(|later, first| later.what == first.what);
         Ok(events)
     }
 

@@ -202,6 +202,25 @@ fn a_record_of_a_later_virtfn_is_not_touched() {
     }
 }
 
+/// Who is killed in the middle, played by a record that cannot be removed.
+#[test]
+fn what_happened_is_told_before_a_vf_is_free_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(&dir, "one");
+    let record = ledger.state.record(vf());
+    fs::create_dir_all(&record).unwrap();
+    let detached = || Happening::Detached {
+        holder: somebody("pod"),
+    };
+    for _twice in 0..2 {
+        ledger.free(vf(), [detached()]).unwrap_err();
+    }
+    fs::remove_dir(&record).unwrap();
+    let history = ledger.history(vf()).unwrap();
+    assert_eq!(history.len(), 1, "{history:?}");
+    assert_eq!(history[0].what, detached());
+}
+
 #[test]
 fn a_vf_can_be_said_free_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -210,7 +229,7 @@ fn a_vf_can_be_said_free_on_a_full_disk() {
     // A directory in the place of the new file makes every write fail, as a full disk would.
     fs::create_dir(dir.path().join("lib/ledger/0000:01:10.0.json.new")).unwrap();
     assert!(ledger.write(&claimed(&ledger)).is_err());
-    ledger.free(vf()).unwrap();
-    ledger.free(vf()).unwrap();
+    ledger.free(vf(), []).unwrap();
+    ledger.free(vf(), []).unwrap();
     assert_eq!(ledger.holders(), Holders::default());
 }
