@@ -48,7 +48,11 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     for plugin in wanted.plugins() {
         let to = wanted.dir.join(plugin.name());
         if let Err(error) = install(&to) {
-            tell(&format!("error: install {}: {error}", to.display()));
+            tell(&format!(
+                "error[not-installed]: install {}: {error}\nhelp: {}",
+                to.display(),
+                remedy(&error)
+            ));
             return ExitCode::FAILURE;
         }
         tell(&format!("installed {}", to.display()));
@@ -133,6 +137,23 @@ fn install(to: &Path) -> io::Result<()> {
     File::open(to.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Says what to do about a copy that failed.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "name the directory in which the runtime looks for plugins; in a container mount it there"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "run it as root, with the directory mounted writable"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the file system of the directory"
+        }
+        io::ErrorKind::IsADirectory => "remove the directory that has the plugin's name",
+        _ => "see the kernel log (dmesg) for trouble of the file system",
+    }
+}
+
 fn copy(new: &Path) -> io::Result<()> {
     let _left_by_a_kill = fs::remove_file(new);
     let mut file = OpenOptions::new()
@@ -199,6 +220,19 @@ mod tests {
             named("--no-sleep --ib-sriov-cni-bin-file /usr/bin/ib-sriov"),
             "ib-sriov"
         );
+    }
+
+    #[test]
+    fn what_keeps_a_plugin_from_its_place_is_told_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let help = |to: &str| remedy(&install(&dir.path().join(to)).unwrap_err());
+        fs::create_dir_all(dir.path().join("taken/sriov")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(help("missing/sriov").contains("name the directory"));
+        assert!(help("file/sriov").contains("name the directory"));
+        assert!(help("taken/sriov").contains("remove the directory"));
+        // What was begun is gone.
+        assert_eq!(fs::read_dir(dir.path().join("taken")).unwrap().count(), 1);
     }
 
     #[test]

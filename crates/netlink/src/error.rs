@@ -199,15 +199,18 @@ impl Explain for RequestError {
     }
 
     fn remedy(&self) -> Option<String> {
-        if self.is_not_permitted() {
-            Some("run as root or give the process CAP_NET_ADMIN".to_owned())
-        } else if self.is_busy() {
-            Some("the device is in use or resetting: try again in a few seconds".to_owned())
-        } else if self.is_deadline() {
-            Some("see the kernel log (dmesg) for a driver that hangs".to_owned())
-        } else {
-            None
-        }
+        let remedy = match () {
+            () if self.is_not_permitted() => "run as root or give the process CAP_NET_ADMIN",
+            () if self.is_not_supported() => {
+                "leave it out, or use a driver or a kernel that can do it"
+            }
+            () if self.is_not_found() => "see the devices of this host with `virtfn list`",
+            () if self.is_busy() => "the device is in use or resetting: try again in a few seconds",
+            () if self.is_already_there() => "choose another, or remove what is there",
+            () if self.is_deadline() => "see the kernel log (dmesg) for a driver that hangs",
+            () => "see the kernel log (dmesg) for the driver's reason",
+        };
+        Some(remedy.to_owned())
     }
 }
 

@@ -115,7 +115,8 @@ impl From<AccessError> for Fault {
                 .remedy("mount sysfs writable; in a container it needs `privileged`"),
             std::io::ErrorKind::TimedOut => Self::new("kernel-timeout", error)
                 .remedy("see the kernel log (dmesg) for a driver that hangs"),
-            _ => Self::new("kernel-refused", error),
+            _ => Self::new("kernel-refused", error)
+                .remedy("see the kernel log (dmesg) for the driver's reason"),
         }
     }
 }
