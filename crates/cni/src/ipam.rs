@@ -5,7 +5,8 @@
 //! not just passed on, because the call may be a former one whose addresses are given back now
 //! (`memo`). What would surprise: it has a deadline,
 //! shorter than any runtime's, because a runtime that loses patience kills us with SIGKILL, and then
-//! nobody takes back what was done.
+//! nobody takes back what was done. Should we be killed all the same while addresses are reserved, the
+//! plugin has the lock of the VF until it ends, so that none are reserved behind the back of a DEL.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use api::cni::{AddResult, Command, ErrorNumber, ErrorObject, SearchPath};
+use host::Lock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -89,8 +91,11 @@ impl<'a> Ipam<'a> {
         self.name
     }
 
-    /// Asks for addresses.
-    pub(crate) fn add(&self) -> Result<AddResult, Failure> {
+    /// Asks for addresses for who has this lock.
+    pub(crate) fn add(&self, lock: &mut Lock) -> Result<AddResult, Failure> {
+        if let Err(error) = lock.leave_to_children() {
+            tracing::warn!(%error, "lock not left to the ipam plugin");
+        }
         let stdout = self.run(Command::Add, ADD_PATIENCE)?;
         let result = AddResult::parse(&stdout, self.call.config.version).map_err(|error| {
             Failure::of(error.number(), &error).during(

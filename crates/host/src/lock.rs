@@ -1,6 +1,6 @@
 //! Locks between processes: `flock` on a file per VF, per PF and for the one apply at a time.
 //!
-//! A lock is gone the instant its process is, so a free lock beside a half-done record *proves*
+//! A lock is gone the instant its process is, and those that it is left to, so a free lock beside a half-done record *proves*
 //! that whoever wrote the record died. Lock files are never removed: removing one while somebody
 //! waits for it would let two processes lock two different files of one name.
 //!
@@ -31,15 +31,33 @@ use crate::state::{StateDir, StateError, open_or_make_dir};
 /// A lock; it is given back when this is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
     is_first: bool,
+    is_left_to_children: bool,
 }
 
 impl Lock {
+    /// Leaves the lock to the processes that are started from now on, should this one be killed: it
+    /// is held until they end as well. When this is dropped they have it no more.
+    pub fn leave_to_children(&mut self) -> std::io::Result<()> {
+        rustix::io::fcntl_setfd(&self.file, rustix::io::FdFlags::empty())?;
+        self.is_left_to_children = true;
+        Ok(())
+    }
+
     /// Had nobody taken this lock since the host started? The files are gone with a reboot, and nobody
     /// removes them before.
     pub(crate) fn is_first(&self) -> bool {
         self.is_first
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.is_left_to_children {
+            // Closing our file would not do; it cannot fail on a file that is locked.
+            let _unlocked = self.file.unlock();
+        }
     }
 }
 
@@ -98,7 +116,9 @@ pub enum LockError {
     Held {
         /// What the lock is for.
         of: LockOf,
-        /// The processes that have it, as far as `/proc` shows them.
+        /// Its file.
+        path: PathBuf,
+        /// The processes that took it, as far as `/proc` shows them.
         holders: Vec<LockHolder>,
         /// How long we waited.
         waited: Duration,
@@ -110,7 +130,7 @@ pub enum LockError {
 pub struct LockHolder {
     /// Its id.
     pub pid: u32,
-    /// Its name (`comm`); `None` when it just ended.
+    /// Its name (`comm`); `None` when it ended, and left the lock to what it started.
     pub name: Option<String>,
 }
 
@@ -125,7 +145,7 @@ impl std::fmt::Display for Holders<'_> {
             let separator = if at == 0 { "" } else { ", " };
             match name {
                 Some(name) => write!(f, "{separator}{name} (process {pid})")?,
-                None => write!(f, "{separator}process {pid}")?,
+                None => write!(f, "{separator}something that process {pid} started")?,
             }
         }
         Ok(())
@@ -143,8 +163,14 @@ impl Explain for LockError {
     fn remedy(&self) -> Option<String> {
         match self {
             Self::Open { source, .. } => source.remedy(),
-            Self::Held { holders, .. } => holders.first().map(|LockHolder { pid, .. }| {
-                format!("wait for process {pid} to finish, or see what it does with `ps -fp {pid}`")
+            Self::Held { path, holders, .. } => Some(match holders.first() {
+                Some(LockHolder { pid, name: Some(_) }) => format!(
+                    "wait for process {pid} to finish, or see what it does with `ps -fp {pid}`"
+                ),
+                Some(LockHolder { name: None, .. }) | None => format!(
+                    "wait for it to finish, or find it with `fuser -v {}`",
+                    path.display()
+                ),
             }),
         }
     }
@@ -204,13 +230,13 @@ fn take(
 ) -> Result<Lock, LockError> {
     let open = |source| LockError::Open { of, source };
     let (file, is_first) = open_or_make(path).map_err(open)?;
+    let lock_on = |file| Lock {
+        file,
+        is_first,
+        is_left_to_children: false,
+    };
     match try_lock(&file) {
-        Ok(()) => {
-            return Ok(Lock {
-                _file: file,
-                is_first,
-            });
-        }
+        Ok(()) => return Ok(lock_on(file)),
         Err(TryLockError::Error(error)) => {
             return Err(open(StateError::new("lock", path, error)));
         }
@@ -218,13 +244,11 @@ fn take(
     }
     let inode = file.metadata().map_or(0, |metadata| metadata.ino());
     match wait(file, patience, lock) {
-        Some(Ok(file)) => Ok(Lock {
-            _file: file,
-            is_first,
-        }),
+        Some(Ok(file)) => Ok(lock_on(file)),
         Some(Err(error)) => Err(open(StateError::new("lock", path, error))),
         None => Err(LockError::Held {
             of,
+            path: path.to_owned(),
             holders: holders(inode),
             waited: patience,
         }),
@@ -360,6 +384,20 @@ mod tests {
         exclusive(&state, vf(), Duration::from_millis(10)).unwrap_err();
         drop(mine);
         exclusive(&state, vf(), LONG).unwrap();
+    }
+
+    #[test]
+    fn a_lock_left_to_children_is_not_theirs_once_it_is_given_back() {
+        let (_dir, state) = state();
+        let mut lock = exclusive(&state, vf(), LONG).unwrap();
+        lock.leave_to_children().unwrap();
+        let mut cat = std::process::Command::new("cat");
+        let mut child = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(if_free(&state, vf()).unwrap().is_none());
+        drop(lock);
+        assert!(if_free(&state, vf()).unwrap().is_some());
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     #[test]

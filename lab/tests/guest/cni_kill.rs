@@ -157,6 +157,76 @@ fn killed_by_surprise_nothing_is_lost() {
     }
 }
 
+/// An IPAM plugin that reserves one address when it is let, and leaves a process behind when asked.
+const SLOW_IPAM: &str = "\
+#!/bin/sh
+cd /tmp/slow
+case $CNI_COMMAND in
+ADD)
+    touch begun
+    until [ -e go ]; do sleep 0.05; done
+    touch reserved ended
+    [ ! -e leaves ] || sleep 60 </dev/null >/dev/null 2>&1 &
+    echo '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"192.0.2.9/24\"}]}';;
+DEL) rm -f reserved;;
+esac
+";
+
+/// Installs [`SLOW_IPAM`], and returns a configuration with it.
+fn slow_ipam() -> Value {
+    let config = sriov(&json!({"cniVersion": "1.0.0", "ipam": {"type": "slow"}}));
+    // The first call installs the plugin under test beside it.
+    call("VERSION", "", "", &config).make().ok();
+    let path = format!("{BIN}/slow");
+    std::fs::write(&path, SLOW_IPAM).expect("/tmp is writable");
+    run("chmod", &["+x", &path]);
+    empty(&["/tmp/slow"]);
+    std::fs::create_dir_all("/tmp/slow").expect("/tmp is writable");
+    config
+}
+
+fn slow(file: &str) -> std::path::PathBuf {
+    std::path::Path::new("/tmp/slow").join(file)
+}
+
+#[test]
+fn a_del_waits_for_the_ipam_plugin_of_a_killed_add() {
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    let config = slow_ipam();
+    let _blue = Namespace::new("blue");
+    let mut add = call("ADD", "c1", BLUE, &config).start();
+    eventually("the IPAM plugin", || slow("begun").exists());
+    add.kill().expect("it waits for its IPAM plugin");
+    add.wait().expect("the plugin ends");
+    let del = call("DEL", "c1", BLUE, &config).start();
+    std::thread::park_timeout(std::time::Duration::from_secs(1));
+    std::fs::write(slow("go"), "").expect("/tmp is writable");
+    let output = del.wait_with_output().expect("the plugin ends");
+    Answer { output }.ok();
+    assert!(slow("ended").exists());
+    assert!(!slow("reserved").exists(), "an address is lost");
+    assert_eq!(machine.settled(), before);
+    assert_nothing_is_kept("after a DEL that waited");
+}
+
+#[test]
+fn what_an_ipam_plugin_leaves_behind_keeps_no_vf() {
+    let machine = Machine::with_vfs(1);
+    let before = machine.settled();
+    let config = slow_ipam();
+    for file in ["go", "leaves"] {
+        std::fs::write(slow(file), "").expect("/tmp is writable");
+    }
+    let _blue = Namespace::new("blue");
+    for _twice in 0..2 {
+        call("ADD", "c1", BLUE, &config).make().ok();
+        call("DEL", "c1", BLUE, &config).make().ok();
+    }
+    assert_eq!(machine.settled(), before);
+    assert_nothing_is_kept("beside what was left behind");
+}
+
 /// What virtfn and upstream's plugin keep on the disk, and what they keep until a reboot.
 const KEPT: [&str; 2] = ["/var/lib/virtfn", "/var/lib/cni"];
 const FLEETING: &str = "/run/virtfn";

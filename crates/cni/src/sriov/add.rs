@@ -68,7 +68,7 @@ impl<'a> Add<'a> {
     fn make<M: Machine>(&self, place: &mut Place<M>) -> Result<String, Failure> {
         let vf = self.wanted.device();
         let locked = place.files.lock(vf, PATIENCE);
-        let _lock: Lock = locked.map_err(|error| Failure::explained(&error))?;
+        let mut lock = locked.map_err(|error| Failure::explained(&error))?;
         let _infiniband = infiniband_lock(self.call, place, vf, PATIENCE)?;
         foreign::settle(place, vf)?;
         if self.call.plugin == Plugin::IbSriov {
@@ -78,7 +78,7 @@ impl<'a> Add<'a> {
         for note in &attached.notes {
             tracing::warn!(pci = %vf, %note, "vf attached with a note");
         }
-        let answer = self.after(place, &attached);
+        let answer = self.after(place, &attached, &mut lock);
         answer.map_err(|failure| match self.undo(place) {
             Ok(()) => failure,
             Err(undo) => failure.and(&undo),
@@ -139,6 +139,7 @@ impl<'a> Add<'a> {
         &self,
         place: &mut Place<M>,
         attached: &Attached,
+        lock: &mut Lock,
     ) -> Result<String, Failure> {
         let vf = self.wanted.device();
         let seen = Seen::of(attached.seen.as_ref(), vf, attached.pf);
@@ -156,7 +157,7 @@ impl<'a> Add<'a> {
         if let Some(ipam) = &self.ipam {
             memo::keep(place, vf, self.call)?;
             place.passed(Checkpoint::Recorded);
-            result = ipam.add()?;
+            result = ipam.add(lock)?;
             place.passed(Checkpoint::StepMade);
         }
         if !self.is_device && self.ipam.is_some() {

@@ -29,6 +29,11 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
     {
         return Err(failure);
     }
+    let vfs = vfs_of(call, place, &holder);
+    // Before addresses are given back: the IPAM plugin of an ADD that was killed reserves some until
+    // it ends.
+    let locks = vfs.iter().map(|vf| place.files.lock(*vf, PATIENCE));
+    let locks: Vec<_> = locks.collect();
     let mut failures = Vec::new();
     let is_released = match Ipam::of(call).and_then(|ipam| match ipam {
         // No InfiniBand network was ever added with it.
@@ -44,7 +49,15 @@ pub(super) fn serve<M: Machine>(call: &Call, place: &mut Place<M>) -> Result<(),
         }
     };
     let mut is_free = true;
-    for vf in vfs_of(call, place, &holder) {
+    for (vf, lock) in vfs.into_iter().zip(locks) {
+        let _lock = match lock {
+            Ok(lock) => lock,
+            Err(error) => {
+                failures.push(Failure::explained(&error));
+                is_free = false;
+                continue;
+            }
+        };
         if let Err(failure) = give_back(call, place, &holder, vf, is_released) {
             failures.push(failure);
             is_free = false;
@@ -76,6 +89,7 @@ fn vfs_of<M: Machine>(call: &Call, place: &Place<M>, holder: &Holder) -> Vec<Pci
     vfs
 }
 
+/// Takes a VF, whose lock the caller has, back from a holder.
 fn give_back<M: Machine>(
     call: &Call,
     place: &mut Place<M>,
@@ -83,8 +97,6 @@ fn give_back<M: Machine>(
     vf: PciAddress,
     is_released: bool,
 ) -> Result<(), Failure> {
-    let locked = place.files.lock(vf, PATIENCE);
-    let _lock = locked.map_err(|error| Failure::explained(&error))?;
     let _infiniband = infiniband_lock(call, place, vf, PATIENCE)?;
     foreign::adopt_of(place, holder, vf, call.environment.netns.as_deref())?;
     let owner = place.files.owner(vf);
