@@ -68,7 +68,7 @@ impl<'a> Add<'a> {
     fn make<M: Machine>(&self, place: &mut Place<M>) -> Result<String, Failure> {
         let vf = self.wanted.device();
         let locked = place.files.lock(vf, PATIENCE);
-        let mut lock = locked.map_err(|error| Failure::explained(&error))?;
+        let lock = locked.map_err(|error| Failure::explained(&error))?;
         let _infiniband = infiniband_lock(self.call, place, vf, PATIENCE)?;
         foreign::settle(place, vf)?;
         if self.call.plugin == Plugin::IbSriov {
@@ -78,7 +78,7 @@ impl<'a> Add<'a> {
         for note in &attached.notes {
             tracing::warn!(pci = %vf, %note, "vf attached with a note");
         }
-        let answer = self.after(place, &attached, &mut lock);
+        let answer = self.after(place, &attached, &lock);
         answer.map_err(|failure| match self.undo(place) {
             Ok(()) => failure,
             Err(undo) => failure.and(&undo),
@@ -139,7 +139,7 @@ impl<'a> Add<'a> {
         &self,
         place: &mut Place<M>,
         attached: &Attached,
-        lock: &mut Lock,
+        lock: &Lock,
     ) -> Result<String, Failure> {
         let vf = self.wanted.device();
         let seen = Seen::of(attached.seen.as_ref(), vf, attached.pf);
