@@ -10,6 +10,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::mpsc;
@@ -92,7 +93,7 @@ impl<'a> Ipam<'a> {
     }
 
     /// Asks for addresses for who has this lock.
-    pub(crate) fn add(&self, lock: &mut Lock) -> Result<AddResult, Failure> {
+    pub(crate) fn add(&self, lock: &Lock) -> Result<AddResult, Failure> {
         if let Err(error) = lock.leave_to_children() {
             tracing::warn!(%error, "lock not left to the ipam plugin");
         }
@@ -161,7 +162,7 @@ impl<'a> Ipam<'a> {
             )
             .with_number(ErrorNumber::TRY_AGAIN));
         };
-        let stdout = output.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default();
+        let stdout = all_of(&output);
         let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(ipam = self.name, %command, elapsed_ms, %status, "ipam plugin called");
         if status.success() {
@@ -208,6 +209,15 @@ fn start(process: &mut Process) -> io::Result<Child> {
     }
 }
 
+/// Returns what a plugin that ended has said, without waiting long for who else has its stdout.
+fn all_of(output: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    let deadline = Instant::now() + OUTPUT_PATIENCE;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    iter::from_fn(|| output.recv_timeout(left()).ok())
+        .flatten()
+        .collect()
+}
+
 /// Writes stdin and reads stdout at once, each on a thread, so that neither blocks the other.
 fn converse(child: &mut Child, stdin: Vec<u8>) -> io::Result<mpsc::Receiver<Vec<u8>>> {
     let (done, output) = mpsc::channel();
@@ -217,9 +227,21 @@ fn converse(child: &mut Child, stdin: Vec<u8>) -> io::Result<mpsc::Receiver<Vec<
     }
     if let Some(pipe) = child.stdout.take() {
         thread::Builder::new().spawn(move || {
-            let mut bytes = Vec::new();
-            let _what_came_counts = pipe.take(ANSWER_LIMIT).read_to_end(&mut bytes);
-            let _nobody_waits_any_more = done.send(bytes);
+            let mut pipe = pipe.take(ANSWER_LIMIT);
+            let mut chunk = vec![0; 8192];
+            loop {
+                match pipe.read(&mut chunk) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // What came before an error counts.
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => {
+                        let said = chunk.iter().take(read).copied().collect();
+                        if done.send(said).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
         })?;
     }
     Ok(output)

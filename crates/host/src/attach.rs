@@ -110,17 +110,14 @@ impl<H: Host> Engine<'_, H> {
         self.passed(Checkpoint::Recorded);
 
         if let Err(source) = self.make_steps(&steps) {
-            let undo = self.give_up(record);
+            let undo = self.give_up(record, None);
             let source = Box::new(source);
             return Err(AttachError::Step { vf, source, undo });
         }
         self.passed(Checkpoint::Unconfirmed);
         if let Err(source) = self.confirm(record) {
-            let undo = self.give_up(record);
-            if undo.is_empty() {
-                let holder = request.holder.clone();
-                self.ledger.note(vf, Happening::Healed { holder });
-            }
+            let holder = request.holder.clone();
+            let undo = self.give_up(record, Some(Happening::Healed { holder }));
             return Err(AttachError::Confirm { source, undo });
         }
         self.passed(Checkpoint::Confirmed);
@@ -317,15 +314,15 @@ impl<H: Host> Engine<'_, H> {
     }
 
     /// Takes everything back after a failure; what fails of that is returned, and the record stays
-    /// then, so that the next one tries again.
-    fn give_up(&mut self, record: &mut Record) -> Vec<UndoError> {
+    /// then, so that the next one tries again. The history is told so if it was told of the attach.
+    fn give_up(&mut self, record: &mut Record, told: Option<Happening>) -> Vec<UndoError> {
         let Some(claim) = &record.claim else {
             return Vec::new();
         };
         let failures = self.take_back(claim);
         if failures.is_empty() {
             record.claim = None;
-            if let Err(error) = self.ledger.free(record.vf, []) {
+            if let Err(error) = self.ledger.free(record.vf, told) {
                 // The record says `attaching`, and so the next one undoes once more: no harm.
                 tracing::warn!(pci = %record.vf, %error, "record not removed");
             }

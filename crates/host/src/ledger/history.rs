@@ -101,8 +101,9 @@ impl Ledger {
             let what = Happening::VoidAfterReboot;
             events.push(PastEvent { at: now(), what });
         }
-        // Who died between an event and what it tells of is told of twice.
-        events.dedup_by(|later, first| later.what == first.what);
+        // Who died between the end of a claim and the end of its record is told of twice.
+        let can_repeat = |what: &Happening| matches!(what, Happening::Healed { .. });
+        events.dedup_by(|later, first| later.what == first.what && !can_repeat(&later.what));
         Ok(events)
     }
 
