@@ -268,7 +268,7 @@ fn a_kernel_panic_is_reported_at_once() {
         "{errors}"
     );
     assert!(
-        started.elapsed() < Duration::from_secs(60),
+        started.elapsed() < Duration::from_secs(300),
         "it took {:?}",
         started.elapsed()
     );

@@ -12,11 +12,9 @@ use crate::support::{
     Machine, PF0, VF0, VF1, eventually, netdev, pci, policy, run, set_num_vfs, virtfn_command,
 };
 
-/// Longest time from a change to the update of the kubelet that an operator is promised.
-const SOON: Duration = Duration::from_secs(1);
-
-/// How much slower an emulated machine may be than that, with all else that runs beside it.
-const EMULATED: u32 = 5;
+/// Longest time from a change to the update of the kubelet: less than the minute after which the agent
+/// looks anyhow. `cargo xtask bench agent` measures how soon it is.
+const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) const POOLS: &str = r#"{"resourceList": [
     {"resourceName": "net", "selectors": {"drivers": ["igbvf"]}},
@@ -122,7 +120,7 @@ pub(crate) async fn soon(
     let changed = begun.elapsed();
     let known = kubelet.until(resource, wanted).await;
     let took = begun.elapsed() - changed;
-    assert!(took < SOON * EMULATED, "it took {took:?}");
+    assert!(took < SOON, "it took {took:?}");
     known
 }
 

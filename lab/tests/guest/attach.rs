@@ -32,7 +32,7 @@ fn equal_vlans_talk_and_others_do_not() {
         ])
         .ok();
     }
-    assert!(pings("a", "192.0.2.2"), "VLAN 100 to VLAN 100");
+    eventually("VLAN 100 to VLAN 100", || pings("a", "192.0.2.2"));
     assert!(!pings("a", "192.0.2.3"), "VLAN 100 to VLAN 200");
 }
 

@@ -166,7 +166,7 @@ ADD)
     touch begun
     until [ -e go ]; do sleep 0.05; done
     touch reserved ended
-    [ ! -e leaves ] || sleep 60 </dev/null >/dev/null 2>&1 &
+    { [ ! -e leaves ] || sleep 60; } </dev/null >/dev/null 2>&1 &
     echo '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"192.0.2.9/24\"}]}';;
 DEL) rm -f reserved;;
 esac

@@ -2,9 +2,10 @@
 //! not there, and other processes.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::*;
 
@@ -236,7 +237,8 @@ fn a_second_apply_waits_and_says_for_whom() {
     Machine::fresh();
     fs::create_dir_all("/run/virtfn/lock").expect("/run is writable");
     let mut first = Command::new("flock")
-        .args(["/run/virtfn/lock/apply", "sleep", "4"])
+        .args(["/run/virtfn/lock/apply", "cat"])
+        .stdin(Stdio::piped())
         .spawn()
         .expect("flock starts");
     eventually("the lock to be taken", || {
@@ -246,9 +248,15 @@ fn a_second_apply_waits_and_says_for_whom() {
         free.is_ok_and(|status| !status.success())
     });
     let file = write_policy(&policy("vfs", PF0, 2, "netdevice"));
-    let stderr = virtfn(&["apply", "-f", &file]).ok().stderr();
-    assert!(stderr.contains("another virtfn works on apply"), "{stderr}");
+    let mut apply = virtfn_command(&["apply", "-f", &file]);
+    let mut apply = apply.stderr(Stdio::piped()).spawn().expect("virtfn starts");
+    let said = BufReader::new(apply.stderr.take().expect("it is piped"));
+    let mut lines = said.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("another virtfn works on apply")));
+    drop(first.stdin.take());
     first.wait().expect("flock ends");
+    let rest: Vec<_> = lines.collect();
+    assert!(apply.wait().expect("virtfn ends").success(), "{rest:?}");
     assert_eq!(num_vfs(PF0), "2");
 }
 

@@ -164,15 +164,8 @@ fn what_the_host_itself_uses_is_not_removed_unasked() {
         [VF0, VF1, "0000:01:10.4", "0000:01:10.6"].map(|vf| (vf, netdev(vf)));
     run("ip", &["link", "add", "br7", "type", "bridge"]);
     run("ip", &["link", "set", &bridged.1, "master", "br7"]);
-    let vlan = ["type", "vlan", "id", "40"];
-    run(
-        "ip",
-        &[
-            &["link", "add", "link", &tagged.1, "name", "tag40"],
-            &vlan[..],
-        ]
-        .concat(),
-    );
+    run("ip", &["link", "set", &tagged.1, "up"]);
+    make_above(&tagged.1, &["name", "tag40", "type", "vlan", "id", "40"]);
     run(
         "ip",
         &["address", "add", "192.0.2.9/24", "dev", &addressed.1],

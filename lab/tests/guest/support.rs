@@ -334,6 +334,22 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Makes an interface above a VF that is up, such as a VLAN.
+///
+/// A VLAN of a VF is asked of the PF. `igbvf` says EINVAL when the PF does not answer within a second,
+/// as in a busy machine, or has not heard the VF begin anew (`e1000_set_vfta_vf` in its vf.c); its
+/// watchdog then begins anew by itself.
+pub(crate) fn make_above(netdev: &str, what: &[&str]) {
+    eventually(&format!("{what:?} is made on {netdev}"), || {
+        let mut add = Command::new("ip");
+        let made = add
+            .args(["link", "add", "link", netdev])
+            .args(what)
+            .output();
+        made.is_ok_and(|made| made.status.success())
+    });
+}
+
 /// Creates a network namespace that goes away with the value.
 pub(crate) struct Namespace(pub(crate) &'static str);
 

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::*;
 
@@ -83,7 +84,12 @@ fn apply_beside_a_rival(file: &str) -> Output {
     let mut apply = virtfn_command(&["apply", "-f", file]);
     let apply = apply.stderr(Stdio::piped()).spawn();
     let apply = apply.expect("virtfn starts");
-    eventually("the plan", || journal.exists());
+    // Without a pause, in which the apply would come first.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !journal.exists() {
+        assert!(Instant::now() < deadline, "no plan");
+        std::thread::yield_now();
+    }
     if let Err(error) = fs::write(pci(PF1).join("sriov_numvfs"), "2") {
         // The kernel's word for who came second.
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);

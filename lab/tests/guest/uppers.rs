@@ -2,7 +2,6 @@
 //! nothing of it on the host's side.
 
 use std::fs;
-use std::process::Command;
 
 use crate::support::*;
 
@@ -22,17 +21,11 @@ fn a_vf_with_something_of_a_container_on_it_is_in_use() {
     for (number, kind) in kinds.into_iter().enumerate() {
         let vf = format!("0000:01:10.{}", number * 2);
         let on = netdev(&vf);
-        let create = [
-            "link", "add", "link", &on, "name", "over", "netns", blue.0, "type",
-        ];
         run("ip", &["link", "set", &on, "up"]);
-        // A VLAN of a VF is asked of the PF. `igbvf` says EINVAL when the PF does not answer within a
-        // second, as in a busy machine, or has not heard the VF begin anew (`e1000_set_vfta_vf` in its
-        // vf.c); its watchdog then begins anew by itself.
-        eventually(&format!("{kind:?} is made on {on}"), || {
-            let made = Command::new("ip").args(create).args(kind).output();
-            made.is_ok_and(|made| made.status.success())
-        });
+        make_above(
+            &on,
+            &[&["name", "over", "netns", blue.0, "type"], kind].concat(),
+        );
         assert!(
             !has_upper(&on),
             "the kernel tells of {kind:?}: it need not be searched for"

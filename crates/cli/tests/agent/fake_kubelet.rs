@@ -390,8 +390,7 @@ impl Shared {
                 }
                 // It is forgotten when the socket is taken.
                 *back_off = (now + back_off.1, (back_off.1 * 2).min(BACK_OFF.1));
-                let second = Duration::from_secs(5);
-                let info = call::<PluginInfo>(&path, GET_INFO, &InfoRequest {}, second).await;
+                let info = call::<PluginInfo>(&path, GET_INFO, &InfoRequest {}, PATIENCE).await;
                 let Ok(info) = info else { continue };
                 assert_eq!(info.r#type, "DevicePlugin");
                 assert!(info.supported_versions.contains(&"v1beta1".to_owned()));
@@ -410,7 +409,8 @@ impl Shared {
                     plugin_registered: stream.is_some(),
                     error: if refuses { "not today" } else { "" }.to_owned(),
                 };
-                let told = call::<RegistrationStatusResponse>(&path, NOTIFY, &status, second).await;
+                let told =
+                    call::<RegistrationStatusResponse>(&path, NOTIFY, &status, PATIENCE).await;
                 if let (Some(stream), Ok(_)) = (stream, told) {
                     streams.spawn(stream);
                     back_offs.remove(&path);
